@@ -1,0 +1,154 @@
+"""Names and identities: how they are made, and how those that come from outside are checked.
+
+Every check returns the value in its normal form or raises InvalidValueError with the field that it was given by.
+What a volume is called on the wire derives from its id alone and never changes:
+
+    subsystem NQN     prefix + volume id
+    namespace uuid    the volume id
+    nguid             the 16 bytes of the volume id
+    serial number     the first 20 hex digits of the volume id
+    wwn (SCSI NAA)    the volume id's hex digits, the first replaced by 6
+"""
+
+import ipaddress
+import re
+import uuid
+
+from weft.errors import InvalidValueError
+from weft.model import GIB, VolumeId
+
+DEFAULT_NQN_PREFIX = "nqn.2019-01.com.opensds:nvme:"
+
+NVMEOF_PORT = 4420
+"""The NVMe over Fabrics service id that IANA registered."""
+
+NSID = 1
+"""weft exports one namespace per subsystem, and this is its id."""
+
+MAXIMUM_NAME_LENGTH = 255
+MAXIMUM_NQN_LENGTH = 223
+"""NVM Express Base Specification 2.0, section 4.5 (NVMe Qualified Names), bytes."""
+
+MAXIMUM_VOLUME_SIZE = 2**50
+"""1 PiB. Far above what one volume group holds, and far below what would overflow a block count."""
+
+_NAME = re.compile(r"[a-zA-Z0-9 _.-]+")
+_HOST_NAME = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?)*")
+_NQN = re.compile(r"nqn\.\d{4}-(0[1-9]|1[0-2])\.[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[\x21-\x7e]+)?")
+
+
+def new_id() -> str:
+    """A new id: a lower-case UUID, version 4."""
+    return str(uuid.uuid4())
+
+
+def check_id(field: str, value: str) -> str:
+    """A UUID as weft writes them: 36 characters, lower case."""
+    try:
+        normal = str(uuid.UUID(value))
+    except ValueError:
+        normal = ""
+    if normal != value:
+        raise InvalidValueError(field, f"{value!r} is not a lower-case UUID")
+    return value
+
+
+def check_name(field: str, value: str, *, maximum: int = MAXIMUM_NAME_LENGTH) -> str:
+    """A volume's, snapshot's or profile's name: letters, digits, space, dot, dash and underscore."""
+    if not value.strip():
+        raise InvalidValueError(field, "must not be empty")
+    if len(value) > maximum:
+        raise InvalidValueError(field, f"is longer than {maximum} characters")
+    if not _NAME.fullmatch(value):
+        raise InvalidValueError(
+            field, f"{value!r} may only hold letters, digits, spaces, dots, dashes and underscores"
+        )
+    return value
+
+
+def check_text(field: str, value: str, *, maximum: int = 1024) -> str:
+    """Free text on one or more lines, without other control characters."""
+    if len(value) > maximum:
+        raise InvalidValueError(field, f"is longer than {maximum} characters")
+    if any(ord(character) < 32 and character not in "\n\t" for character in value):
+        raise InvalidValueError(field, "must not hold control characters")
+    return value
+
+
+def check_host_name(field: str, value: str) -> str:
+    """A host's name by RFC 1123, at most 64 characters."""
+    if len(value) > 64 or not _HOST_NAME.fullmatch(value):
+        raise InvalidValueError(
+            field, f"{value!r} is not a host name: letters, digits, dots and dashes, at most 64"
+        )
+    return value
+
+
+def check_nqn(field: str, value: str) -> str:
+    """An NVMe Qualified Name: `nqn.yyyy-mm.reverse.domain[:name]`, at most 223 bytes of printable ASCII."""
+    if len(value.encode()) > MAXIMUM_NQN_LENGTH:
+        raise InvalidValueError(field, f"is longer than {MAXIMUM_NQN_LENGTH} bytes")
+    if not _NQN.fullmatch(value):
+        raise InvalidValueError(
+            field, f"{value!r} is not an NQN such as nqn.2014-08.org.nvmexpress:uuid:<uuid>"
+        )
+    return value
+
+
+def check_address(field: str, value: str) -> str:
+    """An IPv4 or IPv6 address in its normal form."""
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        raise InvalidValueError(field, f"{value!r} is not an IPv4 or IPv6 address") from None
+
+
+def check_port(field: str, value: str | int) -> int:
+    """A TCP port or RDMA service id, 1 to 65535."""
+    try:
+        port = int(value)
+    except ValueError:
+        port = 0
+    if not 1 <= port <= 65535:
+        raise InvalidValueError(field, f"{value!r} is not a port between 1 and 65535")
+    return port
+
+
+def check_size(field: str, value: int) -> int:
+    """A volume's size in bytes: whole GiB, at least one, at most MAXIMUM_VOLUME_SIZE."""
+    if value < GIB or value % GIB or value > MAXIMUM_VOLUME_SIZE:
+        raise InvalidValueError(field, f"must be whole GiB between 1 and {MAXIMUM_VOLUME_SIZE // GIB}")
+    return value
+
+
+def host_nqn(host_uuid: str) -> str:
+    """The host NQN that belongs to a host id, as nvme-cli makes it (Base Specification 2.0, section 4.5)."""
+    return f"nqn.2014-08.org.nvmexpress:uuid:{host_uuid}"
+
+
+def subsystem_nqn(volume_id: VolumeId, prefix: str = DEFAULT_NQN_PREFIX) -> str:
+    return f"{prefix}{volume_id}"
+
+
+def volume_id_of_nqn(nqn: str, prefix: str = DEFAULT_NQN_PREFIX) -> VolumeId | None:
+    """The volume that a subsystem of weft's holds, or None if the NQN is not one of weft's."""
+    volume_id = nqn.removeprefix(prefix)
+    if volume_id == nqn:
+        return None
+    try:
+        return VolumeId(check_id("nqn", volume_id))
+    except InvalidValueError:
+        return None
+
+
+def namespace_nguid(volume_id: VolumeId) -> bytes:
+    return uuid.UUID(volume_id).bytes
+
+
+def serial_number(volume_id: VolumeId) -> str:
+    return uuid.UUID(volume_id).hex[:20]
+
+
+def durable_name(volume_id: VolumeId) -> str:
+    """The NAA name that SCSI hosts see and OpenSDS calls identifier.durableName."""
+    return "6" + uuid.UUID(volume_id).hex[1:]

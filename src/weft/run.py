@@ -1,0 +1,95 @@
+"""The only place that starts a process."""
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from weft.errors import CommandError, UnavailableError, UnsupportedError
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """What a program printed before it ended well."""
+
+    stdout: str
+    stderr: str
+
+
+def _environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    return {**os.environ, "LC_ALL": "C.UTF-8", **(extra or {})}
+
+
+def run(argv: Sequence[str], *, timeout: float, stdin: str | None = None) -> Completed:
+    """Run a program to its end, without a shell, for at most timeout seconds.
+
+    Raises CommandError when it exits with anything but 0, UnsupportedError when it is not installed, and
+    UnavailableError when it had to be ended because of the timeout.
+    """
+    try:
+        done = subprocess.run(
+            list(argv),
+            input=stdin,
+            stdin=None if stdin is not None else subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env=_environment(),
+            check=False,
+        )
+    except FileNotFoundError:
+        raise UnsupportedError(f"{argv[0]} is not installed on this machine") from None
+    except subprocess.TimeoutExpired:
+        raise UnavailableError(f"{argv[0]} did not end within {timeout:g} s and was stopped") from None
+    if done.returncode != 0:
+        raise CommandError(tuple(argv), done.returncode, done.stderr or done.stdout)
+    return Completed(done.stdout, done.stderr)
+
+
+class Daemon:
+    """A process that was started to outlive the one that started it."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self._process = process
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def exit_code(self) -> int | None:
+        """Its exit code, or None while it runs; also takes the zombie away."""
+        return self._process.poll()
+
+    def wait(self, timeout: float) -> int | None:
+        """Its exit code, or None if it still runs after timeout seconds."""
+        try:
+            return self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def kill(self) -> None:
+        self._process.kill()
+
+
+def start_daemon(argv: Sequence[str], *, log: Path, environment: Mapping[str, str] | None = None) -> Daemon:
+    """Start a program in a session of its own, with its output appended to log (mode 0600) and no input.
+
+    Raises UnsupportedError when the program is not installed.
+    """
+    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        process = subprocess.Popen(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=descriptor,
+            stderr=descriptor,
+            start_new_session=True,
+            env=_environment(environment),
+            cwd="/",
+        )
+    except FileNotFoundError:
+        raise UnsupportedError(f"{argv[0]} is not installed on this machine") from None
+    finally:
+        os.close(descriptor)
+    return Daemon(process)
