@@ -1,0 +1,1 @@
+"""Implementations of the doors that keep their world in memory and can crash at every effect."""
