@@ -1,0 +1,51 @@
+# weft's menu. The work is done by scripts/; `make` alone lists what there is.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo check test test-fast test-full test-chroot format lock wheel clean
+
+help: ## list these targets
+	@echo "weft: block volumes over NVMe fabrics. Two commands show everything: make demo, make test"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+setup: ## make .venv with weft and its tools (the other targets do it by themselves)
+	@scripts/setup.sh
+
+demo: ## the main job, live, in under a minute: a volume made, exported, attached, used, detached, deleted
+	@scripts/setup.sh --quiet --install-packages
+	@scripts/with-limits.sh .venv/bin/python demo/demo.py $(ARGS)
+
+check: ## formatting, lint, types and the floors of imports, in seconds
+	@scripts/setup.sh --quiet
+	@scripts/check.sh
+
+test: ## everything that must hold: check, the fast suite, the slow suite, one summary
+	@scripts/test.sh
+
+test-fast: ## the fast suite alone; ARGS="-k words" narrows it
+	@scripts/setup.sh --quiet
+	@scripts/with-limits.sh .venv/bin/python -m pytest -m "not slow and not lab" $(ARGS)
+
+test-full: ## every test file with thorough examples; goes on where an interrupted run stopped
+	@scripts/setup.sh --quiet --install-packages
+	@scripts/test-full.sh
+
+test-chroot: ## as root: the two commands for a newcomer, in bare Debian 12 and 13 systems; ARGS="trixie" for one
+	@scripts/chroot-test.sh $(ARGS)
+
+format: ## format the code, and mend what the linter can mend by itself
+	@scripts/setup.sh --quiet
+	@.venv/bin/python -m ruff check --fix-only --quiet .
+	@.venv/bin/python -m ruff format .
+
+lock: ## pin requirements/*.txt anew from pyproject.toml, with hashes
+	@scripts/setup.sh --quiet
+	@scripts/lock.sh $(ARGS)
+
+wheel: ## build the wheel and the source archive into dist/
+	@scripts/setup.sh --quiet
+	@rm -rf dist
+	@.venv/bin/python -m hatchling build
+
+clean: ## remove everything that the other targets made
+	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name .git -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,37 @@
+#!/bin/sh
+# Pin requirements/*.txt from pyproject.toml: one file for every Python that weft supports, hashes and no addresses.
+#
+#   scripts/lock.sh [--upgrade | --upgrade-package NAME]...
+#
+# Without an argument, only what pyproject.toml asks for changes. uv is used from the PATH, or else installed into a
+# throw-away environment.
+set -eu
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+
+uv=$(command -v uv || true)
+if [ -z "$uv" ]; then
+    tools=$(mktemp -d)
+    trap 'rm -rf "$tools"' EXIT
+    .venv/bin/python -m venv "$tools"
+    "$tools/bin/python" -m pip install --quiet --disable-pip-version-check uv
+    uv=$tools/bin/uv
+fi
+
+# compile OUTPUT ARGUMENT...
+compile() {
+    output=$1
+    shift
+    "$uv" pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+        --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command 'make lock' \
+        --output-file "$output" "$@"
+}
+
+compile requirements/runtime.txt "$@"
+compile requirements/dev.txt --group dev --constraints requirements/runtime.txt "$@"
+for version in 3.11 3.12 3.13 3.14; do
+    "$uv" pip install --quiet --dry-run --target "${TMPDIR:-/tmp}/weft-lock" --python-version "$version" \
+        --only-binary :all: --require-hashes --requirements requirements/dev.txt ||
+        die "Python $version lacks a wheel for one of the pinned packages."
+done
+say "Pinned: requirements/runtime.txt and requirements/dev.txt, with a wheel for each of Python 3.11 to 3.14"
