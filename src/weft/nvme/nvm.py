@@ -29,20 +29,20 @@ BLOCKS_MAX: Final = 65536
 _FUA: Final = 1 << 30
 _DEAC: Final = 1 << 25
 _LR: Final = 1 << 31
-_RW: Final = struct.Struct("<QII12x")  # SLBA, CDW12, CDW13
+_RW: Final = struct.Struct("<QI12x")  # SLBA, CDW12
 _RANGE: Final = struct.Struct("<IIQ")
 
 
 def _encode_blocks(command: "BlockCommand", cid: int, sgl: SglDescriptor, flags: int) -> bytes:
     if not 1 <= command.blocks <= BLOCKS_MAX:
         raise LocalProtocolError(f"A command covers 1 to {BLOCKS_MAX} blocks, not {command.blocks}.")
-    tail = pack(_RW, command.slba, command.blocks - 1 | flags, 0)
+    tail = pack(_RW, command.slba, command.blocks - 1 | flags)
     return encode_sqe(command.OPCODE, cid, command.nsid, sgl, tail)
 
 
 def _decode_blocks(sqe: BytesLike) -> tuple[int, int, int, int]:
     """NSID, SLBA, number of blocks, CDW12."""
-    slba, cdw12, _ = _RW.unpack_from(sqe, 40)
+    slba, cdw12 = _RW.unpack_from(sqe, 40)
     return decode_nsid(sqe), slba, (cdw12 & 0xFFFF) + 1, cdw12
 
 

@@ -56,6 +56,7 @@ class Digests:
 
 
 NO_DIGESTS: Final = Digests()
+ALL_DIGESTS: Final = Digests(header=True, data=True)
 
 _COMMON: Final = struct.Struct("<BBBBI")
 _IC: Final = struct.Struct("<HBBI112x")
