@@ -19,10 +19,9 @@ has_program() {
 find_pythons() {
     for name in python3.14 python3.13 python3.12 python3.11 python3 python; do
         printf '%s\n' "$PATH:/usr/bin:/usr/local/bin" | tr ':' '\n' | while IFS= read -r folder; do
-            is_good_python "$folder/$name" && printf '%s\n' "$folder/$name"
+            if is_good_python "$folder/$name"; then printf '%s\n' "$folder/$name"; fi
         done
     done
-    return 0
 }
 
 is_good_python() {
