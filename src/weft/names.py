@@ -48,7 +48,7 @@ def check_id(field: str, value: str) -> str:
         normal = str(uuid.UUID(value))
     except ValueError:
         normal = ""
-    if normal != value:
+    if not value or normal != value:
         raise InvalidValueError(field, f"{value!r} is not a lower-case UUID")
     return value
 
