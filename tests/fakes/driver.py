@@ -155,6 +155,7 @@ class FakeVolumeDriver:
                     self._born.discard(volume.id)
 
     def snapshot(self, snapshot: Snapshot) -> None:
+        check_id("volume", snapshot.volume_id)
         check_id("snapshot", snapshot.id)
         with self._lock:
             kept = self._snapshots.setdefault(snapshot.volume_id, {})
@@ -177,6 +178,7 @@ class FakeVolumeDriver:
             }
 
     def delete_snapshot(self, snapshot: Snapshot) -> None:
+        check_id("volume", snapshot.volume_id)
         check_id("snapshot", snapshot.id)
         with self._lock:
             if snapshot.id in self._snapshots.get(snapshot.volume_id, {}):
@@ -184,6 +186,8 @@ class FakeVolumeDriver:
                     del self._snapshots[snapshot.volume_id][snapshot.id]
 
     def revert(self, volume: Volume, snapshot: Snapshot) -> None:
+        if snapshot.volume_id != volume.id:
+            raise InvalidValueError("snapshot", f"{snapshot.id} is not a snapshot of volume {volume.id}")
         with self._lock:
             present = self._volume(volume.id)
             content = self._snapshot(snapshot)
@@ -204,6 +208,8 @@ class FakeVolumeDriver:
         return self._volumes[volume_id]
 
     def _snapshot(self, snapshot: Snapshot) -> _Content:
+        check_id("volume", snapshot.volume_id)
+        check_id("snapshot", snapshot.id)
         kept = self._snapshots.get(snapshot.volume_id, {})
         if snapshot.id not in kept:
             raise NotFoundError(f"snapshot {snapshot.id} is not in the fake pool")
