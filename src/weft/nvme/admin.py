@@ -143,7 +143,7 @@ class SetFeatures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AsynchronousEventRequest:
-    """Answered when there is an event to tell (logpage.AsyncEvent)."""
+    """Answered when there is an event to tell (async_event.py)."""
 
     OPCODE: ClassVar[AdminOpcode] = AdminOpcode.ASYNCHRONOUS_EVENT_REQUEST
 
