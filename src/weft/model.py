@@ -225,6 +225,14 @@ class Attachment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """That a name which must be unique belongs to one owner; id is the kind of name, a colon and the name."""
+
+    id: str
+    owner: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """A class of volumes. custom_properties are OpenSDS's, `capabilities:<pool key>` among them."""
 

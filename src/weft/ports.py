@@ -13,6 +13,7 @@ from weft.connection import AttachmentState, Connection
 from weft.model import (
     Attachment,
     Capacity,
+    Claim,
     Export,
     FoundExport,
     FoundSnapshot,
@@ -118,6 +119,7 @@ ATTACHMENTS = Table("attachments", Attachment)
 ATTACHMENT_STATES = Table("attachment_states", AttachmentState)
 HOSTS = Table("hosts", Host)
 PROFILES = Table("profiles", Profile)
+CLAIMS = Table("claims", Claim)
 POOLS = Table("pools", Pool)
 POOL_STATES = Table("pool_states", PoolState)
 
@@ -182,6 +184,9 @@ class Store(Protocol):
 
         Raises RevisionConflictError, and writes nothing, when one has not.
         """
+
+    def revision(self) -> Revision:
+        """The revision of the newest transaction."""
 
     def watch(self, since: Revision, timeout: float) -> Changes:
         """Wait up to timeout seconds for writes after since; no change gives the same revision and no keys."""

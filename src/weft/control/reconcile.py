@@ -1,0 +1,134 @@
+"""What has to be done so that one volume becomes what is wanted. Pure.
+
+Rules that data safety rests on are here: data is never made anew (an available volume that has vanished becomes an
+error), data is deleted only for a row that is being deleted, and a live export is never taken away to be repaired.
+"""
+
+from weft.connection import AttachmentState
+from weft.control.steps import (
+    CreateVolume,
+    DeleteSnapshot,
+    DeleteVolume,
+    ExtendVolume,
+    Failure,
+    Found,
+    MakeExport,
+    RemoveExport,
+    RevertVolume,
+    Step,
+    TakeSnapshot,
+    VolumeStep,
+    Wanted,
+)
+from weft.errors import InvalidValueError, UnavailableError, UnsupportedError
+from weft.model import ExportHost, FoundExport, SnapshotState, StateStatus
+
+
+def plan(wanted: Wanted, found: Found) -> tuple[Step, ...]:
+    """The steps, in order, that bring what is found to what is wanted; none when they agree."""
+    if wanted.volume.deleting:
+        return _plan_deletion(wanted, found)
+    data = _plan_data(wanted, found)
+    will_exist = found.volume is not None or any(isinstance(step, CreateVolume) for step in data)
+    return (
+        *data,
+        *_plan_snapshots(wanted, found, will_exist=will_exist),
+        *_plan_export(wanted, found, will_exist),
+    )
+
+
+def is_blocked(step: Step, failed: Step) -> bool:
+    """Whether step must not be done after failed has failed."""
+    if isinstance(failed, CreateVolume):
+        return True
+    if isinstance(failed, RemoveExport):
+        return isinstance(step, DeleteSnapshot | DeleteVolume | RevertVolume)
+    return isinstance(failed, DeleteSnapshot) and isinstance(step, DeleteVolume)
+
+
+def may_pass(failure: Failure) -> bool:
+    """Whether doing the step again later, with nothing changed by a person, may succeed."""
+    if isinstance(failure.step, RemoveExport):
+        return True
+    if isinstance(failure.step, MakeExport):
+        return not isinstance(failure.error, InvalidValueError | UnsupportedError)
+    return isinstance(failure.error, UnavailableError)
+
+
+def _plan_deletion(wanted: Wanted, found: Found) -> tuple[Step, ...]:
+    if wanted.is_settled:
+        return ()
+    steps: list[Step] = []
+    if found.export is not None or wanted.attachments:
+        steps.append(RemoveExport(wanted.volume.id))
+    steps += [DeleteSnapshot(each.snapshot) for each in wanted.snapshots if each.snapshot.deleting]
+    steps.append(DeleteVolume(wanted.volume))
+    return tuple(steps)
+
+
+def _plan_data(wanted: Wanted, found: Found) -> list[VolumeStep]:
+    volume, state = wanted.volume, wanted.state
+    if found.volume is None:
+        given_up = state is not None and state.status is StateStatus.ERROR
+        return [] if wanted.was_made or given_up else [CreateVolume(volume, wanted.source)]
+    steps: list[VolumeStep] = []
+    if found.volume.size < volume.size and not wanted.is_settled:
+        steps.append(ExtendVolume(volume))
+    if volume.revert is not None and (state is None or state.generation < volume.revert.generation):
+        steps.append(RevertVolume(volume, volume.revert.snapshot_id))
+    return steps
+
+
+def _plan_snapshots(wanted: Wanted, found: Found, *, will_exist: bool) -> list[Step]:
+    steps: list[Step] = []
+    for each in wanted.snapshots:
+        if each.snapshot.deleting:
+            if each.state is None or each.state.generation != each.snapshot.generation:
+                steps.append(DeleteSnapshot(each.snapshot))
+        elif will_exist and each.snapshot.id not in found.snapshots and _is_unmade(each.state):
+            steps.append(TakeSnapshot(each.snapshot))
+    return steps
+
+
+def _plan_export(wanted: Wanted, found: Found, will_exist: bool) -> list[Step]:  # noqa: FBT001 -- private
+    hosts = export_hosts(wanted)
+    cutting = any(each.attachment.deleting for each in wanted.attachments)
+    if not hosts:
+        return [RemoveExport(wanted.volume.id)] if cutting or found.export is not None else []
+    if cutting or (will_exist and not _export_is_right(wanted, found, hosts)):
+        return [MakeExport(wanted.volume.id, hosts)]
+    return []
+
+
+def export_hosts(wanted: Wanted) -> tuple[ExportHost, ...]:
+    """The hosts that are to be let in, in the order of their ids."""
+    hosts = {
+        each.attachment.host_id: each.export_host
+        for each in wanted.attachments
+        if not each.attachment.deleting and each.export_host is not None
+    }
+    return tuple(hosts[host_id] for host_id in sorted(hosts))
+
+
+def _export_is_right(wanted: Wanted, found: Found, hosts: tuple[ExportHost, ...]) -> bool:
+    export, volume = found.export, found.volume
+    if export is None or volume is None or not export.complete or export.path != volume.path:
+        return False
+    wanted_size = volume.size if wanted.is_settled else max(volume.size, wanted.volume.size)
+    if export.size < wanted_size or export.initiators != {host.initiator for host in hosts}:
+        return False
+    return all(
+        _connection_is_right(each.state, export)
+        for each in wanted.attachments
+        if not each.attachment.deleting and each.export_host is not None
+    )
+
+
+def _connection_is_right(state: AttachmentState | None, export: FoundExport) -> bool:
+    if state is None or state.status is not StateStatus.AVAILABLE or state.connection is None:
+        return False
+    return {str(portal) for portal in state.connection.portals} == set(export.portals)
+
+
+def _is_unmade(state: SnapshotState | None) -> bool:
+    return state is None or state.status is StateStatus.PENDING

@@ -1,0 +1,212 @@
+"""What to write down after a pass over one volume. Pure.
+
+An attachment's rows are only forgotten once its host has been cut off, a volume's once its bytes are gone; until
+then they stay in `deleting`, so that a crash repeats the step.
+"""
+
+from dataclasses import replace
+
+from weft.connection import AttachmentState, Connection
+from weft.control.reconcile import may_pass
+from weft.control.steps import (
+    CreateVolume,
+    DeleteSnapshot,
+    DeleteVolume,
+    ExtendVolume,
+    Failure,
+    Found,
+    MakeExport,
+    Outcome,
+    RemoveExport,
+    RevertVolume,
+    Step,
+    TakeSnapshot,
+    Wanted,
+    WantedAttachment,
+    WantedSnapshot,
+)
+from weft.errors import WeftError
+from weft.model import SnapshotState, StateStatus, VolumeState
+from weft.ports import (
+    ATTACHMENT_STATES,
+    ATTACHMENTS,
+    SNAPSHOT_STATES,
+    SNAPSHOTS,
+    VOLUME_STATES,
+    VOLUMES,
+    Delete,
+    Key,
+    Put,
+    Write,
+)
+
+_VERBS: dict[type[Step], str] = {
+    CreateVolume: "creating",
+    ExtendVolume: "extending",
+    RevertVolume: "reverting",
+}
+
+
+def report(wanted: Wanted, found: Found, outcome: Outcome) -> tuple[Write, ...]:
+    """The rows that differ from what the store has; found is how things are after the pass."""
+    if any(isinstance(step, DeleteVolume) for step in outcome.done):
+        return _forget_volume(wanted)
+    writes: list[Write] = []
+    state = _volume_state(wanted, found, outcome)
+    if state is not None and state != wanted.state:
+        writes.append(Put(VOLUME_STATES, state))
+    for snapshot in wanted.snapshots:
+        writes += _report_snapshot(snapshot, found, outcome)
+    for attachment in wanted.attachments:
+        writes += _report_attachment(attachment, outcome)
+    return tuple(writes)
+
+
+def report_unobserved(wanted: Wanted, error: WeftError) -> tuple[Write, ...]:
+    """The rows to write when the pool or the target could not even be looked at: nothing changes but the reason."""
+    state = wanted.state or VolumeState(id=wanted.volume.id, status=StateStatus.PENDING, generation=0)
+    said = replace(state, reason=str(error))
+    return (Put(VOLUME_STATES, said),) if said != wanted.state else ()
+
+
+def _forget_volume(wanted: Wanted) -> tuple[Write, ...]:
+    writes: list[Write] = [Delete(Key(each.name, wanted.volume.id)) for each in (VOLUMES, VOLUME_STATES)]
+    for snapshot in wanted.snapshots:
+        writes += [Delete(Key(each.name, snapshot.snapshot.id)) for each in (SNAPSHOTS, SNAPSHOT_STATES)]
+    for attachment in wanted.attachments:
+        writes += [
+            Delete(Key(each.name, attachment.attachment.id)) for each in (ATTACHMENTS, ATTACHMENT_STATES)
+        ]
+    return tuple(writes)
+
+
+def _volume_state(wanted: Wanted, found: Found, outcome: Outcome) -> VolumeState | None:
+    volume, state = wanted.volume, wanted.state
+    failure = _volume_failure(wanted, outcome)
+    if failure is not None:
+        return _failed_volume_state(wanted, found, failure)
+    if volume.deleting:
+        return state
+    if found.volume is None:
+        if state is None or not wanted.was_made:
+            return state
+        reason = f"volume {volume.id} has vanished from its pool; weft does not make data anew"
+        return replace(state, status=StateStatus.ERROR, generation=volume.generation, reason=reason)
+    growth_was_refused = wanted.is_settled and found.volume.size < volume.size
+    return VolumeState(
+        id=volume.id,
+        status=StateStatus.AVAILABLE,
+        generation=volume.generation,
+        size=found.volume.size,
+        path=str(found.volume.path),
+        reason=state.reason if growth_was_refused and state is not None else "",
+    )
+
+
+def _volume_failure(wanted: Wanted, outcome: Outcome) -> Failure | None:
+    if wanted.volume.deleting:
+        return outcome.failure(RemoveExport, DeleteSnapshot, DeleteVolume)
+    return outcome.failure(CreateVolume, ExtendVolume, RevertVolume)
+
+
+def _failed_volume_state(wanted: Wanted, found: Found, failure: Failure) -> VolumeState:
+    volume, here = wanted.volume, found.volume
+    passing = may_pass(failure)
+    if passing:
+        status = StateStatus.PENDING if here is None else StateStatus.AVAILABLE
+    else:
+        status = StateStatus.ERROR if here is None or volume.deleting else StateStatus.AVAILABLE
+    before = wanted.state.generation if wanted.state is not None else 0
+    return VolumeState(
+        id=volume.id,
+        status=status,
+        generation=before if passing else volume.generation,
+        size=here.size if here is not None else 0,
+        path=str(here.path) if here is not None else "",
+        reason=f"{_VERBS.get(type(failure.step), 'deleting')} volume {volume.name} failed: {failure.error}",
+    )
+
+
+def _report_snapshot(wanted: WantedSnapshot, found: Found, outcome: Outcome) -> list[Write]:
+    snapshot = wanted.snapshot
+    if DeleteSnapshot(snapshot) in outcome.done:
+        return [Delete(Key(each.name, snapshot.id)) for each in (SNAPSHOTS, SNAPSHOT_STATES)]
+    state = _snapshot_state(wanted, found, outcome)
+    return [Put(SNAPSHOT_STATES, state)] if state is not None and state != wanted.state else []
+
+
+def _snapshot_state(wanted: WantedSnapshot, found: Found, outcome: Outcome) -> SnapshotState | None:
+    snapshot, state = wanted.snapshot, wanted.state
+    here = found.snapshots.get(snapshot.id)
+    step = DeleteSnapshot(snapshot) if snapshot.deleting else TakeSnapshot(snapshot)
+    failure = next((each for each in outcome.failed if each.step == step), None)
+    if failure is not None:
+        passing = may_pass(failure)
+        return SnapshotState(
+            id=snapshot.id,
+            volume_id=snapshot.volume_id,
+            status=StateStatus.PENDING if passing else StateStatus.ERROR,
+            generation=(state.generation if state else 0) if passing else snapshot.generation,
+            size=here.size if here is not None else 0,
+            path=str(here.path) if here is not None else "",
+            reason=f"{'deleting' if snapshot.deleting else 'taking'} snapshot {snapshot.name} failed: {failure.error}",
+        )
+    if snapshot.deleting:
+        return state
+    if here is not None:
+        return SnapshotState(
+            id=snapshot.id,
+            volume_id=snapshot.volume_id,
+            status=StateStatus.AVAILABLE,
+            generation=snapshot.generation,
+            size=here.size,
+            path=str(here.path),
+        )
+    if state is None or state.status is not StateStatus.AVAILABLE:
+        return state
+    reason = f"snapshot {snapshot.id} has vanished from its pool; weft does not make data anew"
+    return replace(state, status=StateStatus.ERROR, reason=reason)
+
+
+def _report_attachment(wanted: WantedAttachment, outcome: Outcome) -> list[Write]:
+    attachment = wanted.attachment
+    if attachment.deleting and any(isinstance(step, MakeExport | RemoveExport) for step in outcome.done):
+        return [Delete(Key(each.name, attachment.id)) for each in (ATTACHMENTS, ATTACHMENT_STATES)]
+    state = _attachment_state(wanted, outcome)
+    return [Put(ATTACHMENT_STATES, state)] if state is not None and state != wanted.state else []
+
+
+def _attachment_state(wanted: WantedAttachment, outcome: Outcome) -> AttachmentState | None:
+    attachment, state = wanted.attachment, wanted.state
+    failure = outcome.failure(MakeExport, RemoveExport)
+    if failure is not None:
+        reason = str(failure.error)
+        if state is not None and state.connection is not None and not attachment.deleting:
+            return replace(state, reason=reason)
+        passing = attachment.deleting or may_pass(failure)
+        return _attachment_row(wanted, StateStatus.PENDING if passing else StateStatus.ERROR, reason=reason)
+    if attachment.deleting:
+        return state
+    if wanted.export_host is None:
+        reason = (
+            f"host {attachment.host_id} has no {attachment.protocol} initiator; give it one and attach again"
+        )
+        return _attachment_row(wanted, StateStatus.ERROR, reason=reason)
+    connection = outcome.connections.get(attachment.host_id)
+    if connection is None:
+        return state
+    return _attachment_row(wanted, StateStatus.AVAILABLE, connection=connection)
+
+
+def _attachment_row(
+    wanted: WantedAttachment, status: StateStatus, *, connection: Connection | None = None, reason: str = ""
+) -> AttachmentState:
+    before = wanted.state.generation if wanted.state is not None else 0
+    return AttachmentState(
+        id=wanted.attachment.id,
+        volume_id=wanted.attachment.volume_id,
+        status=status,
+        generation=before if status is StateStatus.PENDING else wanted.attachment.generation,
+        connection=connection,
+        reason=reason,
+    )

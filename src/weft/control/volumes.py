@@ -1,0 +1,300 @@
+"""Volumes: the verbs that write intent, and what a client sees of them."""
+
+from collections import defaultdict
+from dataclasses import replace
+
+from weft.control.pools import Pools
+from weft.control.profiles import Profiles
+from weft.control.requirements import requirements
+from weft.control.rows import now, owned, owned_rows, retry_on_conflict
+from weft.control.schedule import PlacementRequest, choose
+from weft.control.status import view_snapshot, view_volume
+from weft.errors import ConflictError, InvalidValueError, NoSpaceError, NotFoundError
+from weft.model import GIB, Profile, Revert, Snapshot, SnapshotId, StateStatus, Status, Volume, VolumeId
+from weft.names import check_name, check_size, check_text, new_id
+from weft.ports import (
+    ATTACHMENT_STATES,
+    ATTACHMENTS,
+    POOLS,
+    SNAPSHOT_STATES,
+    SNAPSHOTS,
+    VOLUME_STATES,
+    VOLUMES,
+    Key,
+    Put,
+    Revision,
+    Row,
+    Store,
+    Write,
+)
+from weft.requests import Caller, CreateVolumeRequest, UpdateRequest
+from weft.views import VolumeView
+
+_DELETABLE = frozenset({Status.AVAILABLE, Status.ERROR, Status.ERROR_DELETING, Status.ERROR_EXTENDING})
+_MAXIMUM_METADATA = 64
+
+
+class Volumes:
+    def __init__(self, store: Store, pools: Pools, profiles: Profiles) -> None:
+        self._store = store
+        self._pools = pools
+        self._profiles = profiles
+
+    def create(self, caller: Caller, request: CreateVolumeRequest) -> VolumeView:
+        """Choose a pool, book the room and write that the volume is wanted.
+
+        Raises InvalidValueError, NoSpaceError when no pool has room, ConflictError when the snapshot it is to be
+        made from is not available.
+        """
+        profile = self._profiles.chosen(request.profile_id)
+        check_name("name", request.name)
+        check_text("description", request.description)
+        check_size("size", request.size)
+        check_metadata(request.metadata)
+        if request.availability_zone is not None:
+            check_name("availabilityZone", request.availability_zone)
+        return retry_on_conflict(lambda: self._create(caller, request, profile))
+
+    def _create(self, caller: Caller, request: CreateVolumeRequest, profile: Profile) -> VolumeView:
+        source = self._source(caller, request)
+        if source is not None:
+            source_pool = owned(self._store, VOLUMES, caller, source.value.volume_id, "volume").value.pool_id
+            if request.pool_id not in {None, source_pool}:
+                raise InvalidValueError("poolId", "a volume from a snapshot is made in the snapshot's pool")
+            request = replace(request, pool_id=source_pool)
+        pool = choose(self._pools.list(), _placement(request, profile)).pool
+        wants_multi_attach = (
+            profile.custom_properties.get("capabilities:multiAttach", "").strip() == "<is> true"
+        )
+        volume = Volume(
+            id=VolumeId(new_id()),
+            tenant_id=caller.tenant_id,
+            user_id=caller.user_id,
+            name=request.name,
+            description=request.description,
+            size=request.size,
+            pool_id=pool.id,
+            profile_id=profile.id,
+            availability_zone=pool.availability_zone,
+            multi_attach=request.multi_attach or wants_multi_attach,
+            source_snapshot_id=request.snapshot_id,
+            metadata=dict(request.metadata),
+            created_at=now(),
+        )
+        booked_against = self._pools.row(pool.id)
+        expected = {
+            Key(VOLUMES.name, volume.id): Revision(0),
+            Key(POOLS.name, pool.id): booked_against.revision,
+        }
+        writes: list[Write] = [Put(VOLUMES, volume), Put(POOLS, booked_against.value)]
+        if source is not None:
+            expected[Key(SNAPSHOTS.name, source.value.id)] = source.revision
+            writes.append(Put(SNAPSHOTS, source.value))
+        self._store.transact(expected, writes)
+        return view_volume(volume, None, ())
+
+    def _source(self, caller: Caller, request: CreateVolumeRequest) -> Row[Snapshot] | None:
+        if request.snapshot_id is None:
+            return None
+        row = self._store.get(SNAPSHOTS, request.snapshot_id)
+        if row is None or not (caller.is_admin or row.value.tenant_id == caller.tenant_id):
+            raise InvalidValueError("snapshotId", f"snapshot {request.snapshot_id} can't be found")
+        found = self._store.get(SNAPSHOT_STATES, request.snapshot_id)
+        view = view_snapshot(row.value, found.value if found is not None else None)
+        if view.status is not Status.AVAILABLE:
+            raise ConflictError("only if the snapshot is available, the volume can be created")
+        if view.size > request.size:
+            raise InvalidValueError(
+                "size", "size of volume must be equal to or bigger than size of the snapshot"
+            )
+        return row
+
+    def get(self, caller: Caller, volume_id: VolumeId) -> VolumeView:
+        return self.view(self.row(caller, volume_id).value)
+
+    def row(self, caller: Caller, volume_id: VolumeId) -> Row[Volume]:
+        return owned(self._store, VOLUMES, caller, volume_id, "volume")
+
+    def view(self, volume: Volume) -> VolumeView:
+        state = self._store.get(VOLUME_STATES, volume.id)
+        of_volume = {"volume_id": volume.id}
+        states = {row.value.id: row.value for row in self._store.list(ATTACHMENT_STATES, where=of_volume)}
+        attachments = [row.value for row in self._store.list(ATTACHMENTS, where=of_volume)]
+        return view_volume(
+            volume,
+            state.value if state is not None else None,
+            [(each, states.get(each.id)) for each in attachments],
+        )
+
+    def list(self, caller: Caller) -> list[VolumeView]:
+        states = {row.value.id: row.value for row in self._store.list(VOLUME_STATES)}
+        attachment_states = {row.value.id: row.value for row in self._store.list(ATTACHMENT_STATES)}
+        attachments = defaultdict(list)
+        for row in self._store.list(ATTACHMENTS):
+            attachments[row.value.volume_id].append((row.value, attachment_states.get(row.value.id)))
+        return [
+            view_volume(volume, states.get(volume.id), attachments[volume.id])
+            for volume in owned_rows(self._store, VOLUMES, caller)
+        ]
+
+    def update(self, caller: Caller, volume_id: VolumeId, request: UpdateRequest) -> VolumeView:
+        """Rename or describe a volume, or merge metadata into what it has."""
+        check_update(request)
+
+        def attempt() -> VolumeView:
+            row = self.row(caller, volume_id)
+            changed = replace(
+                row.value,
+                name=request.name or row.value.name,
+                description=request.description or row.value.description,
+                metadata={**row.value.metadata, **(request.metadata or {})},
+                updated_at=now(),
+            )
+            check_metadata(changed.metadata)
+            self._put(row, changed)
+            return self.view(changed)
+
+        return retry_on_conflict(attempt)
+
+    def extend(self, caller: Caller, volume_id: VolumeId, size: int) -> VolumeView:
+        """Ask for growth to size bytes, also while hosts use the volume."""
+        check_size("newSize", size)
+
+        def attempt() -> VolumeView:
+            row = self.row(caller, volume_id)
+            view = self.view(row.value)
+            if view.status not in {Status.AVAILABLE, Status.IN_USE}:
+                raise ConflictError(
+                    "the status of the volume to be extended must be available or inUse;"
+                    f" the volume status is {view.status}"
+                )
+            if size <= view.size:
+                raise InvalidValueError(
+                    "newSize",
+                    "new size for extend must be greater than current size."
+                    f"(current: {view.size // GIB} GB, extended: {size // GIB} GB).",
+                )
+            pool = self._pools.get(row.value.pool_id)
+            if size - view.size > pool.room:
+                raise NoSpaceError(
+                    f"pool {pool.pool.name} has room for {pool.room / GIB:.1f} GiB more,"
+                    f" and {(size - view.size) // GIB} GiB more are asked for"
+                )
+            return self._change_intent(row, view, size=size)
+
+        return retry_on_conflict(attempt)
+
+    def revert(self, caller: Caller, volume_id: VolumeId, snapshot_id: SnapshotId) -> VolumeView:
+        """Ask for the content of one of the volume's snapshots; only while no host uses the volume."""
+
+        def attempt() -> VolumeView:
+            row = self.row(caller, volume_id)
+            view = self.view(row.value)
+            if view.status is not Status.AVAILABLE:
+                raise ConflictError(
+                    f"volume {row.value.name} is {view.status}; it can be reverted while it is available: detach it"
+                    " first, for a host would not notice that its data changes"
+                )
+            snapshot = self._store.get(SNAPSHOTS, snapshot_id)
+            if snapshot is None or snapshot.value.volume_id != volume_id:
+                raise NotFoundError(f"volume {row.value.name} has no snapshot {snapshot_id}")
+            found = self._store.get(SNAPSHOT_STATES, snapshot_id)
+            status = view_snapshot(snapshot.value, found.value if found is not None else None).status
+            if status is not Status.AVAILABLE:
+                raise ConflictError(f"snapshot {snapshot.value.name} is {status}")
+            revert = Revert(snapshot_id=snapshot_id, generation=row.value.generation + 1)
+            return self._change_intent(row, view, size=view.size, revert=revert)
+
+        return retry_on_conflict(attempt)
+
+    def delete(self, caller: Caller, volume_id: VolumeId) -> None:
+        """Ask for deletion. A volume that is being deleted already stays so."""
+
+        def attempt() -> None:
+            row = self.row(caller, volume_id)
+            view = self.view(row.value)
+            if view.status is Status.DELETING:
+                return
+            if self._store.list(ATTACHMENTS, where={"volume_id": volume_id}, limit=1):
+                raise ConflictError(f"volume {row.value.name} can not be deleted, because it's in use")
+            if self._store.list(SNAPSHOTS, where={"volume_id": volume_id}, limit=1):
+                raise ConflictError(
+                    f"volume {row.value.name} can not be deleted, because it still has snapshots"
+                )
+            if view.status not in _DELETABLE:
+                raise ConflictError(
+                    "only the volume with the status available, error, errorDeleting or errorExtending can be"
+                    f" deleted, the volume status is {view.status}"
+                )
+            self._change_intent(row, view, deleting=True)
+
+        retry_on_conflict(attempt)
+
+    def is_settled(self, volume: Volume) -> bool:
+        """Whether the node has dealt with the volume's present intent."""
+        state = self._store.get(VOLUME_STATES, volume.id)
+        return (
+            state is not None
+            and state.value.generation == volume.generation
+            and state.value.status is not StateStatus.PENDING
+        )
+
+    def _change_intent(
+        self,
+        row: Row[Volume],
+        view: VolumeView,
+        *,
+        size: int | None = None,
+        revert: Revert | None = None,
+        deleting: bool = False,
+    ) -> VolumeView:
+        changed = replace(
+            row.value,
+            size=view.size if size is None else size,
+            revert=revert or row.value.revert,
+            deleting=deleting,
+            generation=row.value.generation + 1,
+            updated_at=now(),
+        )
+        self._put(row, changed)
+        return self.view(changed)
+
+    def _put(self, row: Row[Volume], changed: Volume) -> None:
+        expected = {Key(VOLUMES.name, changed.id): row.revision}
+        writes: list[Write] = [Put(VOLUMES, changed)]
+        if changed.size > row.value.size:
+            booked_against = self._pools.row(changed.pool_id)
+            expected[Key(POOLS.name, changed.pool_id)] = booked_against.revision
+            writes.append(Put(POOLS, booked_against.value))
+        self._store.transact(expected, writes)
+
+
+def _placement(request: CreateVolumeRequest, profile: Profile) -> PlacementRequest:
+    return PlacementRequest(
+        size=request.size,
+        availability_zone=request.availability_zone or "default",
+        pool_id=request.pool_id,
+        protocol=profile.access_protocol,
+        requirements=tuple(
+            each for each in requirements(profile.custom_properties) if each.key != "multiAttach"
+        ),
+    )
+
+
+def check_update(request: UpdateRequest) -> None:
+    if request.name is not None and request.name:
+        check_name("name", request.name)
+    if request.description:
+        check_text("description", request.description)
+    check_metadata(request.metadata or {})
+
+
+def check_metadata(metadata: object) -> None:
+    """At most 64 short texts by short names."""
+    if not isinstance(metadata, dict):
+        raise InvalidValueError("metadata", "must be an object of strings")
+    if len(metadata) > _MAXIMUM_METADATA:
+        raise InvalidValueError("metadata", f"holds more than {_MAXIMUM_METADATA} entries")
+    for key, value in metadata.items():
+        check_text("metadata", key, maximum=255)
+        check_text(f"metadata.{key}", value, maximum=1024)

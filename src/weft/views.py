@@ -1,0 +1,56 @@
+"""Resources as a client sees them: what is wanted and what was found, put together.
+
+The service makes them, wire.py writes and reads them, client.py returns them. Sizes are bytes.
+"""
+
+from dataclasses import dataclass
+
+from weft.connection import Connection
+from weft.model import Attachment, Pool, Snapshot, StateStatus, Status, Volume
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeView:
+    """size is what the volume has now; volume.size what was asked for. reason says what went wrong last."""
+
+    volume: Volume
+    status: Status
+    size: int
+    path: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotView:
+    snapshot: Snapshot
+    status: Status
+    size: int
+    path: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttachmentView:
+    """connection is there once the host can use the volume."""
+
+    attachment: Attachment
+    status: Status
+    connection: Connection | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolView:
+    """total and free are bytes of real storage, booked the bytes promised to volumes and snapshots."""
+
+    pool: Pool
+    status: StateStatus
+    total: int
+    free: int
+    booked: int
+    reason: str = ""
+
+    @property
+    def room(self) -> int:
+        """Bytes that can still be promised."""
+        return max(0, int(self.total * self.pool.over_commit) - self.booked)
