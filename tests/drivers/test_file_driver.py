@@ -62,17 +62,6 @@ def test_a_volume_takes_room_only_as_it_is_written(root: Path) -> None:
     assert driver.path(volume).stat().st_blocks == 0
 
 
-def test_a_file_is_synced_before_it_gets_its_name_and_its_directory_after(root: Path) -> None:
-    steps: list[str] = []
-    driver = FileDriver(root, step=steps.append)
-    volume = make_volume(MIB)
-    driver.create(volume)
-    assert steps == ["made partial", "filled partial", "synced file", "renamed", "synced directory"]
-    steps.clear()
-    driver.delete(volume)
-    assert steps == ["removed", "synced directory"]
-
-
 def test_opening_a_pool_removes_what_a_crash_left_and_nothing_else(root: Path) -> None:
     driver = FileDriver(root)
     volume = make_volume(MIB)
@@ -154,7 +143,10 @@ def test_a_copy_that_is_called_off_leaves_nothing(root: Path) -> None:
     volume, copy = make_volume(MIB), make_volume(MIB)
     snapshot = make_snapshot(volume)
 
+    told: list[str] = []
+
     def stop(made: str, _done: int, _total: int) -> None:
+        told.append(made)
         if made == copy.id:
             raise UnavailableError("weft is being stopped")
 
@@ -162,6 +154,8 @@ def test_a_copy_that_is_called_off_leaves_nothing(root: Path) -> None:
     driver.create(volume)
     driver.path(volume).write_bytes(b"x" * MIB)
     driver.snapshot(snapshot)
+    if not told:
+        pytest.skip("this file system has reflinks, so nothing is copied")
     with pytest.raises(UnavailableError, match="being stopped"):
         driver.create(copy, snapshot)
     assert set(driver.volumes()) == {volume.id}

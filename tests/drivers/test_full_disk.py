@@ -2,8 +2,6 @@
 
 import os
 import resource
-import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,30 +14,6 @@ from weft.errors import NoSpaceError
 from weft.model import Volume
 
 MIB = 2**20
-MOUNT = 'mount -t tmpfs -o size=8m,mode=700 weft "$0" && echo mounted && exec cat'
-
-
-@pytest.fixture
-def small(tmp_path: Path) -> Iterator[Path]:
-    """A directory on a file system of 8 MiB, mounted in a namespace of its own and seen through /proc."""
-    unshare = shutil.which("unshare")
-    if unshare is None:
-        pytest.skip("unshare (util-linux) is not installed")
-    holder = subprocess.Popen(
-        [unshare, "--user", "--map-root-user", "--mount", "sh", "-c", MOUNT, str(tmp_path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert holder.stdout is not None
-        if holder.stdout.readline() != "mounted\n":
-            _, said = holder.communicate(timeout=10)
-            pytest.skip(f"a file system cannot be mounted in a namespace here: {said.strip()}")
-        yield Path(f"/proc/{holder.pid}/root{tmp_path}/pool")
-    finally:
-        holder.communicate(timeout=10)
 
 
 @contextmanager
