@@ -27,7 +27,7 @@ test-fast: ## the fast suite alone; ARGS="-k words" narrows it
 
 test-full: ## every test file with thorough examples; goes on where an interrupted run stopped
 	@scripts/setup.sh --quiet --install-packages
-	@scripts/test-full.sh
+	@scripts/test-full.sh $(ARGS)
 
 test-chroot: ## as root: the two commands for a newcomer, in bare Debian 12 and 13 systems; ARGS="trixie" for one
 	@scripts/chroot-test.sh $(ARGS)

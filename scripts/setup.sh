@@ -123,7 +123,7 @@ trap 'exit 130' INT TERM HUP
 family=$(system_family)
 
 if ! is_ready; then
-    [ -w . ] || die "you cannot write to $PWD, where the environment goes: clone it into a folder of your own (git clone '$PWD' ~/weft)."
+    [ -w . ] || die "you cannot write to $PWD, where the environment goes: clone weft into a folder of your own and run make there."
     wait_for_other_setups
 fi
 if is_ready; then

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Every test file by itself, with the thorough profile of hypothesis. A file that passed is not run again until
-# something changes, so that an interrupted run goes on where it stopped. Exits 1 when a file failed.
+# something changes, so that an interrupted run goes on where it stopped. Arguments go to pytest. Exits 1 when a file failed.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 . scripts/lib.sh
