@@ -8,12 +8,20 @@ from pathlib import Path
 
 import pytest
 
+from fakes.mounting import mounted
 from fakes.rows import make_snapshot, make_volume
 from weft.drivers.file import FileDriver
 from weft.errors import NoSpaceError
 from weft.model import Volume
 
 MIB = 2**20
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A pool's directory on a file system of 8 MiB."""
+    with mounted(tmp_path, "-t tmpfs -o size=8m,mode=700 weft", as_user=True) as directory:
+        yield directory / "pool"
 
 
 @contextmanager

@@ -1,16 +1,37 @@
 """Where the file system can share blocks, a copy is made at once and takes no room."""
 
 import os
+import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from fakes.mounting import mounted
 from fakes.rows import make_snapshot, make_volume
 from weft.drivers.file import FileDriver
 from weft.errors import UnavailableError
 from weft.model import VolumeId
 
 MIB = 2**20
+SBIN = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+
+
+@pytest.fixture
+def reflinking(tmp_path: Path) -> Iterator[Path]:
+    """A pool's directory on an XFS with reflinks."""
+    mkfs = shutil.which("mkfs.xfs", path=SBIN)
+    if os.geteuid() != 0 or mkfs is None:
+        pytest.skip("needs root and mkfs.xfs (xfsprogs) to make a file system with reflinks")
+    image = tmp_path / "xfs.img"
+    with image.open("wb") as file:
+        file.truncate(512 * 2**20)
+    subprocess.run([mkfs, "-q", "-m", "reflink=1", str(image)], check=True, timeout=60)
+    directory = tmp_path / "xfs"
+    directory.mkdir()
+    with mounted(directory, f"-o loop {image}", as_user=False) as found:
+        yield found / "pool"
 
 
 def never_copies(_made: str, _done: int, _total: int) -> None:
