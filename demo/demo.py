@@ -1,0 +1,79 @@
+"""The main job, end to end: make a volume, export it over NVMe/TCP, attach it, use it, take it away again.
+
+Needs no root, no kernel module and no hardware. Ends with a summary, and with exit code 0 only if every step held.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from content import TarArchive, best_content
+from rich.console import Console
+from rich.table import Table
+from stage import Demo
+from story import Story
+from weft_under_demo import WeftUnderDemo
+
+
+def main() -> int:
+    arguments = _arguments()
+    directory = Path(tempfile.mkdtemp(prefix="weft-demo-"))
+    console = Console(highlight=False)
+    weft = WeftUnderDemo(directory)
+    demo = Demo(weft, console, best_content(), use_fuse=not arguments.without_fuse)
+    if arguments.without_e2fsprogs:
+        demo.content = TarArchive()
+    started = time.monotonic()
+    failure = ""
+    try:
+        Story(demo).run()
+    except Exception as error:
+        failure = f"{type(error).__name__}: {error}"
+        if os.environ.get("WEFT_DEMO_DEBUG"):
+            raise
+    finally:
+        weft.stop()
+        left = weft.end_what_is_left()
+        if failure or left:
+            console.print(f"[red]{failure or 'left behind: ' + ', '.join(left)}[/]")
+            console.print(f"logs are in {directory}")
+        else:
+            shutil.rmtree(directory)
+    _summarise(demo, time.monotonic() - started)
+    return 1 if failure or left else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--without-fuse", action="store_true", help="use the Volume object as if there were no FUSE"
+    )
+    parser.add_argument(
+        "--without-e2fsprogs", action="store_true", help="use tar as if there were no e2fsprogs"
+    )
+    return parser.parse_args()
+
+
+def _summarise(demo: Demo, seconds: float) -> None:
+    table = Table(
+        title=f"weft demo: {sum(each.held for each in demo.steps)} of {len(demo.steps)} steps held", box=None
+    )
+    for heading, side in (("", "right"), ("step", "left"), ("s", "right"), ("what was seen", "left")):
+        table.add_column(heading, justify=side)  # type: ignore[arg-type]
+    for number, step in enumerate(demo.steps, 1):
+        mark = "[green]ok[/]" if step.held else "[red]FAILED[/]"
+        table.add_row(f"{number} {mark}", step.title, f"{step.seconds:.1f}", step.result)
+    demo.console.print(table)
+    demo.console.print(f"in {seconds:.1f} s, as user {os.geteuid()}, {_how(demo)}")
+
+
+def _how(demo: Demo) -> str:
+    return f"through {'the FUSE file' if demo.use_fuse else 'the Volume object'}, with an {demo.content.name}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
