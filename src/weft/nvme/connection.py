@@ -55,6 +55,11 @@ class Connection(ABC, Generic[EventT]):
         """What was agreed on; none before ICResp."""
         return self._digests
 
+    @property
+    def mid_pdu(self) -> bool:
+        """Once `next_event` has given None: whether the peer has begun a PDU that it has not ended yet."""
+        return self._receiver.mid_pdu
+
     def get_buffer(self) -> memoryview:
         """Where to receive the next bytes; good for one receive, followed by `buffer_updated`."""
         return self._receiver.get_buffer()
@@ -75,7 +80,7 @@ class Connection(ABC, Generic[EventT]):
         """
         if self._error is not None:
             raise self._error
-        if self._state in {State.TERMINATING, State.CLOSED}:
+        if self._state is State.TERMINATING or self._state is State.CLOSED:
             return self._end_of_stream()
         try:
             while (received := self._receiver.next_pdu()) is not None:

@@ -56,6 +56,11 @@ class Receiver:
         self._filled = 0
         self._direct = False
 
+    @property
+    def mid_pdu(self) -> bool:
+        """Whether a PDU has begun and not ended."""
+        return self._frame is not None or self._start != self._end or bool(self._fed)
+
     def get_buffer(self) -> memoryview:
         """Where to receive the next bytes: never empty, and only good for one receive."""
         self._direct = self._filled < len(self._data) and self._start == self._end

@@ -14,6 +14,8 @@ from typing import Final
 
 
 class State(Enum):
+    __hash__ = object.__hash__  # members are single objects; Enum's own way costs a call for every PDU
+
     OPENED = auto()  # a TCP connection and nothing more
     INITIALIZING = auto()  # ICReq has travelled
     INITIALIZED = auto()  # ICResp has travelled; Connect must come
@@ -26,6 +28,8 @@ class State(Enum):
 
 class Signal(Enum):
     """What travels, in either direction, as far as it matters to the connection's state."""
+
+    __hash__ = object.__hash__
 
     IC_REQ = auto()
     IC_RESP = auto()

@@ -212,7 +212,7 @@ class TargetConnection(Connection[TargetEvent]):
                 return None
 
     def _begin_command(self, cid: int, length: int) -> None:
-        if self._state in {State.OPENED, State.INITIALIZING}:
+        if self._state is State.OPENED or self._state is State.INITIALIZING:
             raise RemoteProtocolError("A command came before ICResp.", FatalErrorStatus.PDU_SEQUENCE_ERROR)
         if length > self._in_capsule_data_size:
             raise RemoteProtocolError(
