@@ -170,8 +170,6 @@ class Node:
             self._retry(volume_id)
             return
         self._write(report(wanted, found, outcome))
-        if any(not isinstance(step, MakeExport | RemoveExport) for step in outcome.done):
-            self._measure_pool(wanted.volume.pool_id)
         if any(may_pass(failure) for failure in outcome.failed):
             self._retry(volume_id)
         elif outcome.failed:

@@ -79,10 +79,14 @@ class FileDriver:
         self._open()
 
     def capacity(self) -> Capacity:
-        """Bytes of the file system; free are those that a user without privileges may write."""
+        """Bytes that this pool has and could still have: what it occupies, and what the file system has free for a
+        user without privileges. What others have stored beside the pool is not counted, for it cannot be promised.
+        """
         with self._failures.mapped("tell its capacity"):
+            self._check_mounted()
             found = os.statvfs(self._root)
-            return Capacity(total=found.f_blocks * found.f_frsize, free=found.f_bavail * found.f_frsize)
+            free = found.f_bavail * found.f_frsize
+            return Capacity(total=_occupied(self._root) + free, free=free)
 
     def volume(self, volume_id: VolumeId) -> FoundVolume | None:
         path = self._volume_path(volume_id)
@@ -308,6 +312,16 @@ def _regular_size(path: Path) -> int | None:
     except FileNotFoundError:
         return None
     return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+
+def _occupied(directory: Path) -> int:
+    """Bytes allocated to the files below directory, one that disappears meanwhile left out."""
+    occupied = 0
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            with suppress(FileNotFoundError):
+                occupied += os.lstat(os.path.join(folder, name)).st_blocks * 512  # noqa: PTH118 -- a long loop
+    return occupied
 
 
 def _listed(directory: Path) -> Iterator[tuple[str, int, Path]]:
