@@ -1,0 +1,128 @@
+"""Who this host is towards controllers: its host NQN and its host identifier.
+
+A machine has one identity. It comes from the configuration, else from the files that nvme-cli and the kernel host
+use, else it is made once and kept in the data directory. Whatever is there but damaged or half there is an error:
+a second identity would look like a second host, and two NQNs with one identifier are refused by Linux controllers.
+"""
+
+import os
+import tempfile
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from weft.config import Config
+from weft.errors import DataError, InvalidValueError
+from weft.names import check_nqn, host_nqn
+
+SYSTEM_DIRECTORY: Final = Path("/etc/nvme")
+"""Where nvme-cli keeps `hostnqn` and `hostid`."""
+
+_REMEDY: Final = "repair it, or give host.nqn and host.id in weft's configuration"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostIdentity:
+    """nqn: the host NQN; id: the host identifier, a lower-case UUID (Base Specification 2.0, 4.5 and 5.27.1.25)."""
+
+    nqn: str
+    id: str
+
+    @property
+    def hostid(self) -> bytes:
+        """The host identifier's 16 bytes as Connect carries them."""
+        return uuid.UUID(self.id).bytes
+
+
+def load_identity(config: Config, system_directory: Path = SYSTEM_DIRECTORY) -> HostIdentity:
+    """This host's identity; made and kept if there was none.
+
+    Raises InvalidValueError for a wrong configuration, and DataError naming the file that is damaged, unreadable or
+    lacks its other half.
+    """
+    if config.host.nqn:
+        return HostIdentity(nqn=config.host.nqn, id=_check_id("host.id", config.host.id))
+    return _system_identity(system_directory) or _own_identity(config.data_dir / "host-identity")
+
+
+def _system_identity(directory: Path) -> HostIdentity | None:
+    nqn_file, id_file = directory / "hostnqn", directory / "hostid"
+    nqn, identifier = _read(nqn_file), _read(id_file)
+    if nqn is None and identifier is None:
+        return None
+    if nqn is None or identifier is None:
+        there, missing = (id_file, nqn_file) if nqn is None else (nqn_file, id_file)
+        raise DataError(f"{there} is there and {missing} is missing or empty: {_REMEDY}")
+    # The NQN of a host often holds another UUID than its identifier (Debian's nvme-cli makes the two apart), and
+    # nothing requires them to be equal.
+    return HostIdentity(nqn=_nqn_in(nqn_file, nqn), id=_id_in(id_file, identifier))
+
+
+def _own_identity(path: Path) -> HostIdentity:
+    text = _read(path)
+    if text is None:
+        text = _make(path)
+    lines = text.splitlines()
+    if len(lines) != 2:
+        raise DataError(f"{path} does not hold an NQN and an identifier, one on each line: {_REMEDY}")
+    return HostIdentity(nqn=_nqn_in(path, lines[0]), id=_id_in(path, lines[1]))
+
+
+def _make(path: Path) -> str:
+    """Write a new identity, or give the one that another process has written meanwhile."""
+    host_id = str(uuid.uuid4())
+    text = f"{host_nqn(host_id)}\n{host_id}\n"
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # made with mode 0600
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(temporary, path)  # fails if the name is taken: the first of two processes wins
+        except FileExistsError:
+            return _read(path) or ""
+    finally:
+        os.unlink(temporary)  # noqa: PTH108 -- beside os.link, which pathlib spells the wrong way round
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+    return text
+
+
+def _read(path: Path) -> str | None:
+    """The file's text without space around it; None if it is not there or, in the system's directory, empty."""
+    try:
+        return path.read_text(encoding="utf-8").strip() or None
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read ({error}): {_REMEDY}") from None
+
+
+def _nqn_in(path: Path, value: str) -> str:
+    try:
+        return check_nqn(str(path), value)
+    except InvalidValueError as error:
+        raise DataError(f"{error}: {_REMEDY}") from None
+
+
+def _id_in(path: Path, value: str) -> str:
+    try:
+        return _check_id(str(path), value)
+    except InvalidValueError as error:
+        raise DataError(f"{error}: {_REMEDY}") from None
+
+
+def _check_id(field: str, value: str) -> str:
+    try:
+        identifier = uuid.UUID(value)
+    except ValueError:
+        raise InvalidValueError(field, f"{value!r} is not a UUID") from None
+    if identifier.int == 0:
+        raise InvalidValueError(field, "the UUID of zeros is nobody's identifier")
+    return str(identifier)

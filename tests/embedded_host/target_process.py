@@ -1,0 +1,130 @@
+"""The embedded target as a user runs it: a process of its own, exporting files of one folder."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from weft.connection import NvmeofConnection, NvmeofPortal
+from weft.embedded.host.identity import HostIdentity
+from weft.embedded.target.control import ControlClient, CreateExport, Done, Exported, RemoveExport
+from weft.embedded.target.settings import TargetSettings, encode_settings
+from weft.errors import UnavailableError
+from weft.model import Export, ExportHost, HostId, Transport, VolumeId
+from weft.names import DEFAULT_NQN_PREFIX, host_nqn, new_id, subsystem_nqn
+
+MIB = 2**20
+
+
+def new_identity() -> HostIdentity:
+    host_id = new_id()
+    return HostIdentity(nqn=host_nqn(host_id), id=host_id)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def tcp_portal(port: int) -> NvmeofPortal:
+    return NvmeofPortal(transport=Transport.TCP, address="127.0.0.1", port=port)
+
+
+class TargetProcess:
+    """Runs the target; kill() and start() at will, always on the same ports and folder."""
+
+    def __init__(self, folder: Path, identity: HostIdentity, *, portals: int = 1) -> None:
+        self.folder = folder
+        self.identity = identity
+        self.ports = [free_port() for _ in range(portals)]
+        self.pool = folder / "pool"
+        self.pool.mkdir()
+        self._socket = folder / "target.sock"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        settings = TargetSettings(
+            target_dir=str(self.folder / "exports"),
+            socket=str(self._socket),
+            portals=tuple(f"127.0.0.1:{port}" for port in self.ports),
+            roots=(str(self.pool),),
+            nqn_prefix=DEFAULT_NQN_PREFIX,
+        )
+        with (self.folder / "target.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "weft.embedded.target_process", encode_settings(settings)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        with ControlClient(self._socket, connect_within=20):
+            pass
+
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(10)
+
+    def pause(self) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGCONT)
+
+    def stop(self) -> None:
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGCONT)
+        self._process.terminate()
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(10)
+            raise
+
+    def new_volume(self, size: int = 16 * MIB) -> NvmeofConnection:
+        """Make a file of zeroes and export it to the identity."""
+        volume_id = VolumeId(new_id())
+        with self.path(volume_id).open("wb") as file:
+            file.truncate(size)
+        return self.export(volume_id, size)
+
+    def path(self, volume_id: VolumeId) -> Path:
+        return self.pool / volume_id
+
+    def export(
+        self, volume_id: VolumeId, size: int, hosts: tuple[str, ...] | None = None
+    ) -> NvmeofConnection:
+        if self.path(volume_id).stat().st_size < size:
+            os.truncate(self.path(volume_id), size)
+        nqns = (self.identity.nqn,) if hosts is None else hosts
+        export = Export(
+            volume_id=volume_id,
+            path=self.path(volume_id),
+            size=size,
+            hosts=tuple(ExportHost(host_id=HostId(new_id()), initiator=nqn) for nqn in nqns),
+        )
+        with ControlClient(self._socket, connect_within=5) as control:
+            control.call(CreateExport(export), Exported)
+        return self.connection(volume_id)
+
+    def remove(self, volume_id: VolumeId) -> None:
+        with ControlClient(self._socket, connect_within=5) as control:
+            control.call(RemoveExport(volume_id), Done)
+
+    def connection(self, volume_id: VolumeId) -> NvmeofConnection:
+        return NvmeofConnection(
+            volume_id=volume_id,
+            nqn=subsystem_nqn(volume_id),
+            portals=tuple(tcp_portal(port) for port in self.ports),
+            host_nqn=self.identity.nqn,
+        )
+
+
+__all__ = ["MIB", "TargetProcess", "UnavailableError", "free_port", "new_identity", "tcp_portal"]
