@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from weft.embedded.backend import Backend
+from weft.embedded.target.backend import Backend, check_holds
 from weft.errors import ConflictError, UnavailableError
 from weft.model import VolumeId
 
@@ -67,6 +67,10 @@ class Namespace:
         """Until when writes are held, in the time of time.monotonic(); None when they are not."""
         hold = self._hold
         return hold.deadline if hold else None
+
+    def check_holds(self, size: int) -> None:
+        """Raises DataError when there are fewer than size bytes behind the namespace."""
+        check_holds(self._backend, size)
 
     def is_at(self, path: Path) -> bool:
         """Whether path leads to the bytes that are served."""
@@ -131,7 +135,7 @@ class Namespace:
             wake()
         return lasted
 
-    def replace_backend(self, backend: Backend, size: int) -> None:
+    def replace_backend(self, backend: Backend) -> None:
         """Serve other bytes from now on; commands that are going on finish on the old ones, which are then closed.
 
         Raises UnavailableError, and changes nothing, when they do not finish in time.
@@ -141,7 +145,7 @@ class Namespace:
             try:
                 if not self._changed.wait_for(lambda: self._active == 0, _DRAIN_SECONDS):
                     raise UnavailableError(f"commands to volume {self.volume_id} do not come to an end")
-                old, self._backend, self.size = self._backend, backend, size
+                old, self._backend = self._backend, backend
             finally:
                 self._swapping = False
                 self._changed.notify_all()

@@ -1,0 +1,41 @@
+"""Workshops, closed again after the test."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from workshop import MakeWorkshop, Workshop, free_portal
+
+from weft.connection import NvmeofPortal
+from weft.embedded.target.settings import Limits
+
+
+@pytest.fixture
+def make_workshop(short_path: Path) -> Iterator[MakeWorkshop]:
+    made: list[Workshop] = []
+
+    def make(
+        *,
+        portals: Sequence[NvmeofPortal] | None = None,
+        limits: Limits | None = None,
+        max_connections: int = 64,
+        allow_any_host: bool = False,
+    ) -> Workshop:
+        workshop = Workshop(
+            folder=short_path,
+            portals=portals or (free_portal(),),
+            limits=limits or Limits(),
+            max_connections=max_connections,
+            allow_any_host=allow_any_host,
+        )
+        made.append(workshop)
+        return workshop
+
+    yield make
+    for workshop in made:
+        workshop.close()
+
+
+@pytest.fixture
+def workshop(make_workshop: MakeWorkshop) -> Workshop:
+    return make_workshop()

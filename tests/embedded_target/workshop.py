@@ -1,0 +1,109 @@
+"""A target in this process on free ports, volumes for it, and hosts that talk to it."""
+
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nvme_tcp_host import RawConnection, RawHost
+
+from weft.config import parse_portal
+from weft.connection import NvmeofPortal
+from weft.embedded.target.nvme_target import NvmeTarget
+from weft.embedded.target.settings import Limits, TargetSettings
+from weft.model import Export, ExportHost, HostId, VolumeId
+from weft.names import DEFAULT_NQN_PREFIX, new_id
+
+MIB = 2**20
+HOST_A = "nqn.2014-08.org.nvmexpress:uuid:11111111-1111-4111-8111-111111111111"
+HOST_B = "nqn.2014-08.org.nvmexpress:uuid:22222222-2222-4222-8222-222222222222"
+
+
+def free_portal(address: str = "127.0.0.1") -> NvmeofPortal:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.bind((address, 0))
+        port = probe.getsockname()[1]
+    return parse_portal("portal", f"[{address}]:{port}" if ":" in address else f"{address}:{port}")
+
+
+@dataclass
+class Workshop:
+    """A folder for volumes, a target that serves them, and everything that has to be closed again."""
+
+    folder: Path
+    portals: Sequence[NvmeofPortal]
+    limits: Limits
+    max_connections: int = 64
+    allow_any_host: bool = False
+    stack: ExitStack = field(default_factory=ExitStack)
+
+    def __post_init__(self) -> None:
+        self.pool.mkdir(exist_ok=True)
+        self.target = self.start()
+
+    @property
+    def pool(self) -> Path:
+        return self.folder / "pool"
+
+    @property
+    def portal(self) -> NvmeofPortal:
+        return self.portals[0]
+
+    @property
+    def settings(self) -> TargetSettings:
+        return TargetSettings(
+            target_dir=str(self.folder / "target"),
+            socket=str(self.folder / "target.sock"),
+            portals=tuple(str(each) for each in self.portals),
+            roots=(str(self.pool),),
+            nqn_prefix=DEFAULT_NQN_PREFIX,
+            allow_any_host=self.allow_any_host,
+            max_connections=self.max_connections,
+        )
+
+    def start(self) -> NvmeTarget:
+        target = NvmeTarget(self.settings, self.limits)
+        target.start()
+        return target
+
+    def file(self, size: int = 4 * MIB) -> Path:
+        path = self.pool / new_id()
+        with path.open("wb") as file:
+            file.truncate(size)
+        return path
+
+    def export(self, *hosts: str, path: Path | None = None, size: int = 4 * MIB) -> Export:
+        """Make a volume and export it to hosts."""
+        path = path or self.file(size)
+        export = Export(
+            volume_id=VolumeId(new_id()),
+            path=path,
+            size=size,
+            hosts=tuple(ExportHost(host_id=HostId(new_id()), initiator=each) for each in hosts),
+        )
+        self.target.create_export(export)
+        return export
+
+    def attach(self, export: Export, hostnqn: str = HOST_A, **options: object) -> RawHost:
+        host = RawHost(self.portal, nqn_of(export), hostnqn, **options)  # type: ignore[arg-type]
+        self.stack.callback(host.close)
+        return host
+
+    def connection(self, portal: NvmeofPortal | None = None) -> RawConnection:
+        """A connection over which nothing was said yet."""
+        connection = RawConnection(portal or self.portal)
+        self.stack.callback(connection.close)
+        return connection
+
+    def close(self) -> None:
+        self.stack.close()
+        self.target.stop()
+
+
+def nqn_of(export: Export) -> str:
+    return DEFAULT_NQN_PREFIX + export.volume_id
+
+
+MakeWorkshop = Callable[..., Workshop]
