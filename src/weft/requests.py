@@ -15,6 +15,9 @@ from weft.model import (
     VolumeId,
 )
 
+DEFAULT_TENANT = TenantId("e93b4c0934da416eb9c8d120c5d04d96")
+"""OpenSDS's default tenant, whose callers are administrators where tenants are not authenticated."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:

@@ -1,0 +1,371 @@
+"""A typed client of the API: takes weft.requests, returns views and the model, raises the service's own errors."""
+
+import http.client
+import math
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+from urllib.parse import quote, urlencode, urlsplit
+
+from weft.config import Config
+from weft.errors import (
+    DataError,
+    InvalidValueError,
+    NotFoundError,
+    PermissionDeniedError,
+    UnavailableError,
+    WeftError,
+)
+from weft.model import (
+    AttachmentId,
+    Host,
+    HostId,
+    PoolId,
+    Profile,
+    ProfileId,
+    SnapshotId,
+    TenantId,
+    VolumeId,
+)
+from weft.requests import (
+    DEFAULT_TENANT,
+    CreateAttachmentRequest,
+    CreateSnapshotRequest,
+    CreateVolumeRequest,
+    HostRequest,
+    ProfileRequest,
+    UpdateAttachmentRequest,
+    UpdateRequest,
+)
+from weft.views import AttachmentView, PoolView, SnapshotView, VolumeView
+from weft.wire.attachments import AttachmentBody, AttachmentResource, UpdateAttachmentBody
+from weft.wire.codec import decode_reply, encode
+from weft.wire.errors import ErrorObject
+from weft.wire.hosts import HostBody, HostResource
+from weft.wire.pools import PoolResource
+from weft.wire.profiles import ProfileBody, ProfileResource, VersionObject
+from weft.wire.snapshots import SnapshotBody, SnapshotResource
+from weft.wire.volumes import ResizeBody, RevertBody, UpdateBody, VolumeBody, VolumeResource
+
+ReplyT = TypeVar("ReplyT")
+
+_ROOT = "v1beta"
+_EVERYTHING = "1000000"
+_LARGEST_REPLY = 256 * 2**20
+DEFAULT_PORT = 50040
+"""OpenSDS's port."""
+
+_VOLUMES = "block/volumes"
+_SNAPSHOTS = "block/snapshots"
+_ATTACHMENTS = "block/attachments"
+_HOSTS = "host/hosts"
+_POOLS = "pools"
+_PROFILES = "profiles"
+
+
+class Client:
+    """Calls one API endpoint on behalf of one tenant. Safe to use from several threads: a connection per call.
+
+    endpoint is `unix:///path/of/socket` or `http://host:port`. timeout is how many seconds a call may take beyond
+    the time that it is asked to wait.
+
+    Verbs with wait give the node up to so many seconds to deal with what was asked, and return the resource as it
+    is then: look at its status. Deletions return whether the resource is gone.
+
+    Every method raises the errors that the service raised, and UnavailableError when the API cannot be reached or
+    does not answer in time; then a change that was asked for may or may not have been made.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        tenant_id: TenantId = DEFAULT_TENANT,
+        token: str | None = None,
+        timeout: float = 30.0,
+    ) -> None:
+        self.endpoint = endpoint
+        self.tenant_id = tenant_id
+        self._endpoint = _parse_endpoint(endpoint)
+        self._token = token
+        self._timeout = timeout
+
+    @classmethod
+    def for_config(
+        cls, config: Config, *, tenant_id: TenantId = DEFAULT_TENANT, timeout: float = 30.0
+    ) -> "Client":
+        """A client of the weft serve that runs with this configuration, over its unix socket."""
+        return cls(f"unix://{config.api_socket}", tenant_id=tenant_id, timeout=timeout)
+
+    @classmethod
+    def for_url(
+        cls,
+        url: str,
+        token: str | None = None,
+        *,
+        tenant_id: TenantId = DEFAULT_TENANT,
+        timeout: float = 30.0,
+    ) -> "Client":
+        """A client of an API that listens on TCP, such as http://127.0.0.1:50040."""
+        return cls(url, tenant_id=tenant_id, token=token, timeout=timeout)
+
+    def api_versions(self) -> list[str]:
+        """The versions of the API that the endpoint offers; also a cheap way to see that it is there."""
+        return [each.name for each in decode_reply(self._call("GET", "/").body, list[VersionObject])]
+
+    # -- volumes ----------------------------------------------------------------------------------------------
+
+    def create_volume(self, request: CreateVolumeRequest, wait: float = 0.0) -> VolumeView:
+        return self._send("POST", _VOLUMES, VolumeResource, VolumeBody.of(request), wait).view()
+
+    def volume(self, volume_id: VolumeId, wait: float = 0.0) -> VolumeView:
+        return self._get(_VOLUMES, volume_id, VolumeResource, wait).view()
+
+    def volumes(self, *, name: str | None = None) -> list[VolumeView]:
+        return [each.view() for each in self._list(_VOLUMES, VolumeResource, name=name)]
+
+    def update_volume(self, volume_id: VolumeId, request: UpdateRequest) -> VolumeView:
+        path = _path(_VOLUMES, volume_id)
+        return self._send("PUT", path, VolumeResource, UpdateBody.of(request)).view()
+
+    def extend_volume(self, volume_id: VolumeId, size: int, wait: float = 0.0) -> VolumeView:
+        """size is bytes, whole GiB."""
+        path = _path(_VOLUMES, volume_id, "resize")
+        return self._send("POST", path, VolumeResource, ResizeBody.of(size), wait).view()
+
+    def revert_volume(self, volume_id: VolumeId, snapshot_id: SnapshotId, wait: float = 0.0) -> VolumeView:
+        path = _path(_VOLUMES, volume_id, "revert")
+        return self._send("POST", path, VolumeResource, RevertBody(snapshot_id=snapshot_id), wait).view()
+
+    def delete_volume(self, volume_id: VolumeId, wait: float = 0.0) -> bool:
+        return self._delete(_VOLUMES, volume_id, wait)
+
+    # -- snapshots --------------------------------------------------------------------------------------------
+
+    def create_snapshot(self, request: CreateSnapshotRequest, wait: float = 0.0) -> SnapshotView:
+        return self._send("POST", _SNAPSHOTS, SnapshotResource, SnapshotBody.of(request), wait).view()
+
+    def snapshot(self, snapshot_id: SnapshotId, wait: float = 0.0) -> SnapshotView:
+        return self._get(_SNAPSHOTS, snapshot_id, SnapshotResource, wait).view()
+
+    def snapshots(self, volume_id: VolumeId | None = None, *, name: str | None = None) -> list[SnapshotView]:
+        listed = self._list(_SNAPSHOTS, SnapshotResource, volumeId=volume_id, name=name)
+        return [each.view() for each in listed]
+
+    def update_snapshot(self, snapshot_id: SnapshotId, request: UpdateRequest) -> SnapshotView:
+        path = _path(_SNAPSHOTS, snapshot_id)
+        return self._send("PUT", path, SnapshotResource, UpdateBody.of(request)).view()
+
+    def delete_snapshot(self, snapshot_id: SnapshotId, wait: float = 0.0) -> bool:
+        return self._delete(_SNAPSHOTS, snapshot_id, wait)
+
+    # -- attachments ------------------------------------------------------------------------------------------
+
+    def create_attachment(self, request: CreateAttachmentRequest, wait: float = 0.0) -> AttachmentView:
+        return self._send("POST", _ATTACHMENTS, AttachmentResource, AttachmentBody.of(request), wait).view()
+
+    def attachment(self, attachment_id: AttachmentId, wait: float = 0.0) -> AttachmentView:
+        return self._get(_ATTACHMENTS, attachment_id, AttachmentResource, wait).view()
+
+    def attachments(
+        self, volume_id: VolumeId | None = None, host_id: HostId | None = None
+    ) -> list[AttachmentView]:
+        listed = self._list(_ATTACHMENTS, AttachmentResource, volumeId=volume_id, hostId=host_id)
+        return [each.view() for each in listed]
+
+    def update_attachment(
+        self, attachment_id: AttachmentId, request: UpdateAttachmentRequest
+    ) -> AttachmentView:
+        path = _path(_ATTACHMENTS, attachment_id)
+        return self._send("PUT", path, AttachmentResource, UpdateAttachmentBody.of(request)).view()
+
+    def delete_attachment(self, attachment_id: AttachmentId, wait: float = 0.0) -> bool:
+        """Cut the host off. True once it is certain that the host can no longer reach the volume."""
+        return self._delete(_ATTACHMENTS, attachment_id, wait)
+
+    # -- hosts ------------------------------------------------------------------------------------------------
+
+    def create_host(self, request: HostRequest) -> Host:
+        return self._send("POST", _HOSTS, HostResource, HostBody.of(request)).host()
+
+    def host(self, host_id: HostId) -> Host:
+        return self._get(_HOSTS, host_id, HostResource).host()
+
+    def hosts(self, *, name: str | None = None) -> list[Host]:
+        return [each.host() for each in self._list(_HOSTS, HostResource, hostName=name)]
+
+    def update_host(self, host_id: HostId, request: HostRequest) -> Host:
+        return self._send("PUT", _path(_HOSTS, host_id), HostResource, HostBody.of(request)).host()
+
+    def delete_host(self, host_id: HostId) -> None:
+        self._request("DELETE", _path(_HOSTS, host_id))
+
+    # -- pools ------------------------------------------------------------------------------------------------
+
+    def pool(self, pool_id: PoolId) -> PoolView:
+        return self._get(_POOLS, pool_id, PoolResource).view()
+
+    def pools(self, *, name: str | None = None) -> list[PoolView]:
+        return [each.view() for each in self._list(_POOLS, PoolResource, name=name)]
+
+    def availability_zones(self) -> list[str]:
+        return decode_reply(self._request("GET", "availabilityZones").body, list[str])
+
+    # -- profiles ---------------------------------------------------------------------------------------------
+
+    def create_profile(self, request: ProfileRequest) -> Profile:
+        return self._send("POST", _PROFILES, ProfileResource, ProfileBody.of(request)).profile()
+
+    def profile(self, profile_id: ProfileId) -> Profile:
+        return self._get(_PROFILES, profile_id, ProfileResource).profile()
+
+    def profiles(self, *, name: str | None = None) -> list[Profile]:
+        return [each.profile() for each in self._list(_PROFILES, ProfileResource, name=name)]
+
+    def update_profile(self, profile_id: ProfileId, request: ProfileRequest) -> Profile:
+        path = _path(_PROFILES, profile_id)
+        return self._send("PUT", path, ProfileResource, ProfileBody.of(request)).profile()
+
+    def add_profile_properties(
+        self, profile_id: ProfileId, properties: Mapping[str, str]
+    ) -> Mapping[str, str]:
+        """Merge properties into the profile's custom properties; returns all that it has then."""
+        path = _path(_PROFILES, profile_id, "customProperties")
+        return self._send("POST", path, dict[str, str], dict(properties))
+
+    def remove_profile_property(self, profile_id: ProfileId, key: str) -> None:
+        self._request("DELETE", _path(_PROFILES, profile_id, "customProperties", key))
+
+    def delete_profile(self, profile_id: ProfileId) -> None:
+        self._request("DELETE", _path(_PROFILES, profile_id))
+
+    # -- helpers ----------------------------------------------------------------------------------------------
+
+    def _get(self, collection: str, row_id: str, shape: type[ReplyT], wait: float = 0.0) -> ReplyT:
+        return decode_reply(self._request("GET", _path(collection, row_id), wait=wait).body, shape)
+
+    def _list(self, collection: str, shape: type[ReplyT], **filters: str | None) -> list[ReplyT]:
+        query = {"limit": _EVERYTHING, "sortKey": "id", "sortDir": "asc"}
+        query |= {key: value for key, value in filters.items() if value is not None}
+        body = self._request("GET", f"{collection}?{urlencode(query)}").body
+        return decode_reply(body, list[shape])  # type: ignore[valid-type]
+
+    def _send(self, method: str, path: str, shape: type[ReplyT], body: object, wait: float = 0.0) -> ReplyT:
+        return decode_reply(self._request(method, path, encode(body), wait).body, shape)
+
+    def _delete(self, collection: str, row_id: str, wait: float) -> bool:
+        path = _path(collection, row_id)
+        answer = self._request("DELETE", path, wait=wait)
+        if answer.waited:
+            return not answer.body
+        try:
+            self._request("GET", path)
+        except NotFoundError:
+            return True
+        return False
+
+    def _request(self, method: str, path: str, body: bytes | None = None, wait: float = 0.0) -> "_Answer":
+        return self._call(method, f"/{_ROOT}/{quote(self.tenant_id, safe='')}/{path}", body, wait)
+
+    def _call(self, method: str, path: str, body: bytes | None = None, wait: float = 0.0) -> "_Answer":
+        patience = self._timeout + max(wait, 0.0)
+        connection = self._endpoint.connection(patience)
+        try:
+            connection.request(method, path, body, self._headers(wait))
+            response = connection.getresponse()
+            answer = response.read(_LARGEST_REPLY + 1)
+        except TimeoutError:
+            raise UnavailableError(
+                f"weft serve at {self.endpoint} did not answer within {patience:g} s; see its log"
+            ) from None
+        except (OSError, http.client.HTTPException) as error:
+            raise self._unreachable(error) from None
+        finally:
+            connection.close()
+        if len(answer) > _LARGEST_REPLY:
+            raise DataError(f"{self.endpoint} answered more than {_LARGEST_REPLY} bytes to {method} {path}")
+        if response.status >= http.client.BAD_REQUEST:
+            raise _error(response.status, answer)
+        return _Answer(answer, waited="Preference-Applied" in response.headers)
+
+    def _headers(self, wait: float) -> dict[str, str]:
+        headers = {"Content-Type": "application/json", "Connection": "close"}
+        if self._token is not None:
+            headers["Authorization"] = f"Bearer {self._token}"
+        if wait > 0:
+            headers["Prefer"] = f"wait={math.ceil(wait)}"
+        return headers
+
+    def _unreachable(self, error: Exception) -> WeftError:
+        if isinstance(error, FileNotFoundError | ConnectionRefusedError):
+            return UnavailableError(
+                f"weft serve is not running at {self.endpoint}; start it with `weft serve`"
+            )
+        if isinstance(error, PermissionError):
+            return PermissionDeniedError(
+                f"{self.endpoint} belongs to another user, and only its owner may use it"
+            )
+        return UnavailableError(f"the connection to weft serve at {self.endpoint} failed: {error!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """waited: the server did as `Prefer: wait` asked."""
+
+    body: bytes
+    waited: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Endpoint:
+    """Where the API is: a unix socket, or host and port on TCP."""
+
+    socket: str = ""
+    host: str = ""
+    port: int = 0
+
+    def connection(self, timeout: float) -> http.client.HTTPConnection:
+        if self.socket:
+            return _UnixConnection(self.socket, timeout)
+        return http.client.HTTPConnection(self.host, self.port, timeout=timeout)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def _parse_endpoint(endpoint: str) -> _Endpoint:
+    if endpoint.startswith("unix:///"):
+        return _Endpoint(socket=endpoint.removeprefix("unix://"))
+    try:
+        url = urlsplit(endpoint)
+        if url.scheme == "http" and url.hostname and url.path in {"", "/"} and not url.query:
+            return _Endpoint(host=url.hostname, port=url.port or DEFAULT_PORT)
+    except ValueError:
+        pass
+    raise InvalidValueError(
+        "endpoint", f"{endpoint!r} is neither unix:///path/of/socket nor http://host:port"
+    )
+
+
+def _path(collection: str, row_id: str, *rest: str) -> str:
+    if not row_id:
+        raise InvalidValueError("id", "must not be empty")
+    return "/".join([collection, *(quote(each, safe="") for each in (row_id, *rest))])
+
+
+def _error(status: int, body: bytes) -> WeftError:
+    try:
+        return decode_reply(body, ErrorObject).error()
+    except DataError:
+        return UnavailableError(
+            f"something other than weft serve answered with HTTP status {status}; is the endpoint right?"
+        )
