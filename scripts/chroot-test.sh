@@ -42,10 +42,12 @@ mkdir -p "$work"
 mount -t proc proc /proc # this namespace's, so that only its own processes are seen
 trap 'unmount; rm -rf --one-file-system "$root"' EXIT
 
+# Take away whatever is mounted below the system, by this script or by what ran in it; the newest first.
 unmount() {
     local point
-    for point in dev/pts dev proc sys; do
-        ! mountpoint --quiet "$root/$point" || umount --lazy "$root/$point"
+    tac /proc/self/mounts | while read -r _ point _; do
+        point=$(printf '%b' "$point") # a space is written \040
+        [[ $point != "$root"/* ]] || umount --lazy "$point"
     done
 }
 
@@ -102,6 +104,7 @@ tty 5 0'
     mount -t devpts -o newinstance,ptmxmode=0666 devpts "$root/dev/pts"
     ln -s pts/ptmx "$root/dev/ptmx"
     ln -s /proc/self/fd "$root/dev/fd"
+    ln -sf ../proc/self/mounts "$root/etc/mtab"
     borrow_the_network
 }
 
