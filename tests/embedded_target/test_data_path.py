@@ -2,23 +2,13 @@
 
 import os
 
-from nvme_tcp_host import RawHost
 from workshop import HOST_A, MIB, Workshop
 
+from nvme_tcp_host import RawHost
 from weft.nvme.nvm import (
-    Compare,
-    DatasetManagement,
-    DsmRange,
-    Flush,
     Read,
-    Verify,
     Write,
-    WriteZeroes,
-    encode_dsm_ranges,
 )
-from weft.nvme.pdu import Digests
-from weft.nvme.sqe import ALL_NAMESPACES
-from weft.nvme.status import StatusCode
 
 
 def blocks(data: bytes) -> int:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nvme_tcp_host import RawConnection, RawHost
-
 from weft.config import parse_portal
 from weft.connection import NvmeofPortal
 from weft.embedded.target.nvme_target import NvmeTarget
