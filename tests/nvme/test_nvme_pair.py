@@ -6,8 +6,8 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nvme_pair import CONNECT_DATA, Pair, ready_pair
 
+from nvme.nvme_pair import CONNECT_DATA, Pair, ready_pair
 from weft.nvme.events import CommandCompleted, DataReceived, R2TReceived
 from weft.nvme.fabrics import Connect
 from weft.nvme.host import HostConnection
