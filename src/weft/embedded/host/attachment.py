@@ -4,6 +4,7 @@
     <attached_dir>/<volume id>.json       the record: who serves the mount, and what it is connected to
     <attached_dir>/<volume id>.sock       where the serving process answers
     <attached_dir>/<volume id>.log        what it has to say
+    <attached_dir>/<volume id>.failed     why the last bytes may be lost: the process could not flush at its end
     <attached_dir>/<volume id>.lock       held by whoever attaches or detaches
 
 The record is the authority: a process that it does not name must not mount.
@@ -86,6 +87,10 @@ class AttachmentFiles:
     def log(self) -> Path:
         return self.directory / f"{self.volume_id}.log"
 
+    @property
+    def failure(self) -> Path:
+        return self.directory / f"{self.volume_id}.failed"
+
     @classmethod
     def of_record(cls, record: Path) -> "AttachmentFiles":
         return cls(record.parent, VolumeId(record.stem))
@@ -146,7 +151,7 @@ class AttachmentFiles:
         """Take everything away but the lock; the mount must be gone. The record goes last: what is left is found."""
         with contextlib.suppress(FileNotFoundError):
             self.mountpoint.rmdir()
-        for path in (self.socket, self.log, self.record):
+        for path in (self.socket, self.log, self.failure, self.record):
             path.unlink(missing_ok=True)
 
     def leftovers(self) -> bool:
