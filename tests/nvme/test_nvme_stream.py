@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nvme_pair import CONNECT_DATA, join
 
+from nvme.nvme_pair import CONNECT_DATA, join
 from weft.nvme.errors import LocalProtocolError, RemoteProtocolError
 from weft.nvme.events import (
     CommandCompleted,
@@ -27,6 +27,7 @@ from weft.nvme.nvm import Flush, Read, Write
 from weft.nvme.pdu import ALL_DIGESTS, NO_DIGESTS, Digests
 from weft.nvme.receiver import Receiver
 from weft.nvme.sqe import DataTransfer
+from weft.nvme.state import State
 from weft.nvme.target import TargetConnection
 
 
@@ -72,7 +73,7 @@ class Host:
         match event:
             case ICRespReceived():
                 return connection.send_command(0, Connect(qid=1, sqsize=15), data=CONNECT_DATA.encode())
-            case CommandCompleted(cid=0) if event.status.ok:
+            case CommandCompleted(cid=0) if connection.state is State.READY:
                 return (
                     connection.send_command(1, Write(nsid=1, slba=0, blocks=40), data=b"w" * 20480)
                     + connection.send_command(2, Read(nsid=1, slba=0, blocks=40), into=self.into)

@@ -81,6 +81,7 @@ class Connection(ABC, Generic[EventT]):
         if self._error is not None:
             raise self._error
         if self._state is State.TERMINATING or self._state is State.CLOSED:
+            self._receiver.discard()
             return self._end_of_stream()
         try:
             while (received := self._receiver.next_pdu()) is not None:

@@ -95,7 +95,7 @@ class R2TReceived:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandCompleted:
-    """A command ended; its cid is free again.
+    """A command ended; its cid is free again. Behind Connect, look at the connection's state: authentication may be due.
 
     `received` bytes of its data have come. If not all came (or went) though the controller reported success, or if
     they came damaged, the status says Data Transfer Error or Transient Transport Error.

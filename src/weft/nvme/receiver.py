@@ -63,7 +63,7 @@ class Receiver:
 
     def get_buffer(self) -> memoryview:
         """Where to receive the next bytes: never empty, and only good for one receive."""
-        self._direct = self._filled < len(self._data) and self._start == self._end
+        self._direct = self._filled < len(self._data)  # then nothing is staged: _fill_data has taken it
         if self._direct:
             return self._data[self._filled :]
         if self._start == self._end:
@@ -99,6 +99,11 @@ class Receiver:
             if received is not None or not self._fed:
                 return received
             self._pull()
+
+    def discard(self) -> None:
+        """Forget what has come and was not read."""
+        self._start = self._end = 0
+        self._fed.clear()
 
     def header(self) -> bytes:
         """What there is of the header that is being read, for the report of an error in it."""
