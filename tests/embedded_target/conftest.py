@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from workshop import MakeWorkshop, Workshop, free_portal
 
+from embedded_target.workshop import MakeWorkshop, Workshop, free_portal
 from weft.connection import NvmeofPortal
 from weft.embedded.target.settings import Limits
 
