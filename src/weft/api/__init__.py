@@ -1,0 +1,1 @@
+"""The HTTP face: OpenSDS v1beta routes over the service."""

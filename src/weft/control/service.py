@@ -29,28 +29,30 @@ class Service:
         self.snapshots = Snapshots(store, self.pools, self.volumes)
         self.attachments = Attachments(store, self.volumes)
 
-    def wait_for_volume(self, caller: Caller, volume_id: VolumeId, seconds: float) -> None:
-        """Wait until the volume's intent is dealt with, or it is gone, for at most seconds."""
-        self._wait(lambda: self.volumes.is_settled(self.volumes.row(caller, volume_id).value), seconds)
+    def wait_for_volume(self, caller: Caller, volume_id: VolumeId, seconds: float) -> bool:
+        """Wait until the volume's intent is dealt with, or it is gone, for at most seconds; tell whether it is so."""
+        return self._wait(lambda: self.volumes.is_settled(self.volumes.row(caller, volume_id).value), seconds)
 
-    def wait_for_snapshot(self, caller: Caller, snapshot_id: SnapshotId, seconds: float) -> None:
-        self._wait(lambda: self.snapshots.is_settled(self.snapshots.row(caller, snapshot_id).value), seconds)
+    def wait_for_snapshot(self, caller: Caller, snapshot_id: SnapshotId, seconds: float) -> bool:
+        return self._wait(
+            lambda: self.snapshots.is_settled(self.snapshots.row(caller, snapshot_id).value), seconds
+        )
 
-    def wait_for_attachment(self, caller: Caller, attachment_id: AttachmentId, seconds: float) -> None:
-        self._wait(
+    def wait_for_attachment(self, caller: Caller, attachment_id: AttachmentId, seconds: float) -> bool:
+        return self._wait(
             lambda: self.attachments.is_settled(self.attachments.row(caller, attachment_id).value), seconds
         )
 
-    def _wait(self, is_settled: Callable[[], bool], seconds: float) -> None:
+    def _wait(self, is_settled: Callable[[], bool], seconds: float) -> bool:
         deadline = time.monotonic() + min(seconds, LONGEST_WAIT_SECONDS)
         revision = self._store.revision()
         while True:
             try:
                 if is_settled():
-                    return
+                    return True
             except NotFoundError:
-                return
+                return True
             remaining = deadline - time.monotonic()
             if remaining <= 0:
-                return
+                return False
             revision = self._store.watch(revision, remaining).revision

@@ -1,0 +1,129 @@
+"""The sockets that the API listens on."""
+
+import errno
+import fcntl
+import os
+import socket
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from weft.errors import ConflictError, UnavailableError, WeftError
+
+_BACKLOG = 128
+_PROBE_SECONDS = 1.0
+_LOCK_SECONDS = 5.0
+
+
+class UnixListener:
+    """A listening unix socket that only its owner can connect to.
+
+    A socket that a dead process left at path is replaced. Raises ConflictError when somebody answers there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with _errors(str(path)):
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with _alone_in(path.parent):
+                _refuse_live(path)
+                self.socket = _listen_unix(path)
+            self._inode = path.stat().st_ino
+
+    def close(self) -> None:
+        """Stop listening, and remove the socket's file unless somebody has replaced it."""
+        self.socket.close()
+        with suppress(FileNotFoundError):
+            if self._path.stat().st_ino == self._inode:
+                self._path.unlink()
+
+
+def listen_tcp(address: str, port: int) -> socket.socket:
+    """A listening TCP socket. Raises ConflictError when the port is taken, UnavailableError when there is no such
+    address.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with _errors(f"{address} port {port}"):
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.bind((address, port))
+            listener.listen(_BACKLOG)
+        except BaseException:
+            listener.close()
+            raise
+    return listener
+
+
+def _listen_unix(path: Path) -> socket.socket:
+    """Listen under another name first: at path there is never a socket that others could connect to, nor one that
+    refuses.
+    """
+    partial = path.with_name("api.new")
+    partial.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(str(partial))
+        partial.chmod(0o600)
+        listener.listen(_BACKLOG)
+        partial.rename(path)
+    except BaseException:
+        listener.close()
+        partial.unlink(missing_ok=True)
+        raise
+    return listener
+
+
+def _refuse_live(path: Path) -> None:
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise ConflictError(f"{path} is in the way: it is not a socket; move it elsewhere")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_PROBE_SECONDS)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return
+        except OSError:
+            pass
+    raise ConflictError(f"another weft serve already answers at {path}; stop it first")
+
+
+@contextmanager
+def _alone_in(directory: Path) -> Iterator[None]:
+    """Keep others from doing the same in this directory meanwhile."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise ConflictError(f"another weft serve keeps {directory} locked") from None
+                time.sleep(0.05)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _errors(where: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _translated(error, where) from error
+
+
+def _translated(error: OSError, where: str) -> WeftError:
+    if error.errno == errno.EADDRINUSE:
+        return ConflictError(f"the API cannot listen at {where}: another program does")
+    return UnavailableError(f"the API cannot listen at {where}: {error.strerror}")
