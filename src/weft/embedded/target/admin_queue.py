@@ -65,7 +65,7 @@ class Pages(Protocol):
 
 
 class AdminQueue:
-    """Queue 0 of a controller; attach it to the controller first."""
+    """Queue 0 of a controller."""
 
     def __init__(
         self, controller: Controller, pages: Pages, responder: Responder, *, idle_seconds: float | None = None

@@ -11,7 +11,7 @@ from weft.embedded.target.discovery import DISCOVERY_NQN, Discovery, DiscoveryPa
 from weft.embedded.target.io_queue import IoQueue
 from weft.embedded.target.nvm_pages import NvmPages
 from weft.embedded.target.queue_pair import QueuePair
-from weft.embedded.target.responder import Queue
+from weft.embedded.target.responder import Accepted, Queue
 from weft.embedded.target.settings import Limits
 from weft.embedded.target.subsystem import Subsystem, SubsystemTable
 from weft.nvme.events import CommandReceived
@@ -70,8 +70,8 @@ class Admission:
         self._max_discovery_connections = max_discovery_connections
         self._limits = limits
 
-    def connect(self, pair: QueuePair, received: CommandReceived, data: memoryview | None) -> Queue | None:
-        """Answer a Connect; the queue that pair carries from now on, None if it was refused."""
+    def connect(self, pair: QueuePair, received: CommandReceived, data: memoryview | None) -> Accepted | None:
+        """What a Connect gives; None if it was refused, which is answered already."""
         found = ConnectData.decode(data if data is not None else b"")
         if isinstance(found, ConnectRefusal):
             _log.warning("%s: Connect was refused: its data is not valid", pair.name)
@@ -86,10 +86,9 @@ class Admission:
             pair.complete(received.cid, refused.status, refused.result)
             return None
         pair.host_nqn = found.hostnqn
-        pair.complete(received.cid, result=controller.cntlid)
         if command.qid == 0:
-            _log.info("%s is connected to %s as controller %d", pair.name, found.subnqn, controller.cntlid)
-        return queue
+            _log.info("%s connects to %s as controller %d", pair.name, found.subnqn, controller.cntlid)
+        return Accepted(queue, controller.cntlid)
 
     def _admit(self, pair: QueuePair, command: Connect, data: ConnectData) -> tuple[Controller, Queue]:
         if command.sqsize >= MAXIMUM_QUEUE_ENTRIES:
@@ -116,9 +115,8 @@ class Admission:
         if len(controllers.all()) >= self._max_discovery_connections:
             raise _busy(f"there are {self._max_discovery_connections} discovery controllers already")
         controller = controllers.create(
-            host_nqn=data.hostnqn, hostid=data.hostid, kato=command.kato_ms / 1000, io_queues=0
+            host_nqn=data.hostnqn, hostid=data.hostid, kato=command.kato_ms / 1000, io_queues=0, admin=pair
         )
-        controller.attach(0, pair)
         pages = DiscoveryPages(self._discovery, controller, pair.local_address)
         return controller, AdminQueue(
             controller, pages, pair, idle_seconds=self._limits.idle_discovery_seconds
@@ -134,10 +132,10 @@ class Admission:
             hostid=data.hostid,
             kato=command.kato_ms / 1000,
             io_queues=self._max_io_queues,
+            admin=pair,
         )
         if controller is None:
             raise _not_allowed()
-        controller.attach(0, pair)
         namespace = subsystem.namespace
         assert namespace is not None  # noqa: S101 -- it was opened, and only goes with the subsystem
         return controller, AdminQueue(controller, NvmPages(subsystem, namespace, controller), pair)

@@ -40,9 +40,13 @@ class Controller:
         hostid: bytes,
         kato: float,
         io_queues: int,
+        admin: Responder,
         forgotten: Callable[["Controller"], None],
     ) -> None:
-        """kato: seconds, 0 for none. forgotten is called once, after the controller's last connection has closed."""
+        """kato: seconds, 0 for none. admin: the connection of queue 0.
+
+        forgotten is called once, after the controller's last connection has closed.
+        """
         self.cntlid = cntlid
         self.host_nqn = host_nqn
         self.hostid = hostid
@@ -52,7 +56,7 @@ class Controller:
         self.last_command = time.monotonic()
         self._forgotten = forgotten
         self._lock = threading.Lock()
-        self._by_qid: dict[int, Responder] = {}
+        self._by_qid: dict[int, Responder] = {0: admin}
         self._ended = False
         self._notice = _Notice()
 
@@ -69,7 +73,7 @@ class Controller:
         return self.last_command + 2 * self.kato if self.kato else None
 
     def attach(self, qid: int, responder: Responder) -> bool:
-        """Add a connection as queue qid; False if that queue exists or the controller has ended."""
+        """Add a connection as I/O queue qid; False if that queue exists or the controller has ended."""
         with self._lock:
             if self._ended or qid in self._by_qid:
                 return False
@@ -157,8 +161,10 @@ class Controllers:
         # Not from 1: a host that still means a controller of this target's last life must not meet a new one.
         self._last = random.randrange(_LAST_CNTLID)  # noqa: S311 -- a number, not a secret
 
-    def create(self, *, host_nqn: str, hostid: bytes, kato: float, io_queues: int) -> Controller:
-        """A new controller without connections yet; attach its admin queue next."""
+    def create(
+        self, *, host_nqn: str, hostid: bytes, kato: float, io_queues: int, admin: Responder
+    ) -> Controller:
+        """A new controller; see Controller for the arguments."""
         with self._changed:
             controller = Controller(
                 cntlid=self._free_cntlid(),
@@ -166,6 +172,7 @@ class Controllers:
                 hostid=hostid,
                 kato=kato,
                 io_queues=io_queues,
+                admin=admin,
                 forgotten=self._forget,
             )
             self._by_cntlid[controller.cntlid] = controller

@@ -176,28 +176,29 @@ class NvmeTarget:
             raise ConflictError(
                 f"volume {export.volume_id} is exported with {old.size} bytes and cannot shrink to {export.size}"
             )
-        self._serve_from(subsystem, export)
-        if export != old:
-            self._records.save(record_of(export, subsystem.generation + 1))
-            subsystem.change(export, subsystem.generation + 1)
-            self._discovery.changed()
-        self._cut_off(subsystem)
+        fresh = self._open_if_elsewhere(subsystem, export)
+        try:
+            if export != old:
+                self._records.save(record_of(export, subsystem.generation + 1))
+                subsystem.change(export, subsystem.generation + 1)
+                self._discovery.changed()
+            # Before anything else changes: who is not named any more must not write to what comes now.
+            self._cut_off(subsystem)
+            if fresh is not None:
+                _serve_from(subsystem, fresh)
+        except BaseException:
+            if fresh is not None:
+                fresh.close()
+            raise
         self._grow(subsystem)
 
-    def _serve_from(self, subsystem: Subsystem, export: Export) -> None:
-        """Have the namespace's bytes come from the export's path, and see to it that there are enough."""
+    def _open_if_elsewhere(self, subsystem: Subsystem, export: Export) -> Backend | None:
+        """The bytes at the export's path, None if they are those that are served and there are enough of them."""
         namespace = subsystem.namespace
-        if namespace is None:
-            subsystem.namespace = self._open_namespace(export)
-        elif not namespace.is_at(export.path):
-            backend = self._open(export)
-            try:
-                namespace.replace_backend(backend)
-            except BaseException:
-                backend.close()
-                raise
-        else:
-            namespace.check_holds(export.size)
+        if namespace is None or not namespace.is_at(export.path):
+            return self._open(export)
+        namespace.check_holds(export.size)
+        return None
 
     def _grow(self, subsystem: Subsystem) -> None:
         namespace = subsystem.namespace
@@ -234,3 +235,10 @@ class NvmeTarget:
             and not subsystem.removed
             and len(bound) == len(self._settings.portals),
         )
+
+
+def _serve_from(subsystem: Subsystem, backend: Backend) -> None:
+    if subsystem.namespace is None:
+        subsystem.namespace = Namespace(subsystem.volume_id, backend, subsystem.export.size)
+    else:
+        subsystem.namespace.replace_backend(backend)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from weft.connection import NvmeofPortal
-from weft.embedded.target.responder import EndOfAssociationError, Queue
+from weft.embedded.target.responder import Accepted, EndOfAssociationError, Queue
 from weft.embedded.target.settings import Limits
 from weft.embedded.target.wake import Wake
 from weft.nvme.errors import RemoteProtocolError
@@ -41,8 +41,8 @@ _LINGER_SECONDS: Final = 1.0
 _LINGER_BYTES: Final = 2**20
 _GONE: Final = select.POLLRDHUP | select.POLLHUP | select.POLLERR | select.POLLNVAL
 
-Connector = Callable[["QueuePair", CommandReceived, memoryview | None], Queue | None]
-"""Answers Connect: gives the queue that this connection carries from now on, None if Connect was refused."""
+Connector = Callable[["QueuePair", CommandReceived, memoryview | None], Accepted | None]
+"""Decides on Connect: gives the queue that this connection carries from now on, None if it has answered a refusal."""
 
 
 class QueuePair:
@@ -269,7 +269,10 @@ class QueuePair:
         if self._queue is not None:
             self._queue.execute(received, data)
         elif isinstance(received.command, Connect):
-            self._queue = self._connect(self, received, data)
+            accepted = self._connect(self, received, data)
+            if accepted is not None:
+                self._queue = accepted.queue  # before anything can fail: _close tells the queue
+                self.complete(received.cid, result=accepted.cntlid)
         else:
             self.complete(received.cid, do_not_retry(StatusCode.COMMAND_SEQUENCE_ERROR))
 

@@ -1,5 +1,6 @@
 """What a queue and the connection that carries it know of each other."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from weft.nvme.events import CommandReceived
@@ -45,6 +46,14 @@ class Queue(Protocol):
 
     def closed(self) -> None:
         """The connection is at its end: nothing more will be carried out or answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A Connect that is to be answered with success: the queue that was connected, and its controller."""
+
+    queue: Queue
+    cntlid: int
 
 
 class EndOfAssociationError(Exception):

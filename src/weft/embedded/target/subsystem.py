@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from weft.embedded.target.controller import Controller, Controllers
 from weft.embedded.target.namespace import Namespace
+from weft.embedded.target.responder import Responder
 from weft.model import Export, VolumeId
 
 
@@ -32,12 +33,16 @@ class Subsystem:
             self._allow_any_host or any(each.initiator == host_nqn for each in self.export.hosts)
         )
 
-    def admit(self, *, host_nqn: str, hostid: bytes, kato: float, io_queues: int) -> Controller | None:
+    def admit(
+        self, *, host_nqn: str, hostid: bytes, kato: float, io_queues: int, admin: Responder
+    ) -> Controller | None:
         """A new controller, None if the host is not allowed."""
         with self._admission:
             if not self.allows(host_nqn):
                 return None
-            return self.controllers.create(host_nqn=host_nqn, hostid=hostid, kato=kato, io_queues=io_queues)
+            return self.controllers.create(
+                host_nqn=host_nqn, hostid=hostid, kato=kato, io_queues=io_queues, admin=admin
+            )
 
     def change(self, export: Export, generation: int) -> None:
         """From now on no other hosts than export's are admitted."""
