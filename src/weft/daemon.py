@@ -1,0 +1,166 @@
+"""The composition root: configuration -> objects -> start."""
+
+import fcntl
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from weft.api.server import ApiServer
+from weft.config import Config, PoolSection
+from weft.control.node import Node
+from weft.control.rows import now
+from weft.control.service import Service
+from weft.drivers import HoldWrites, open_driver
+from weft.errors import ConflictError, WeftError
+from weft.model import NodeId, Pool, PoolId, PoolState, Protocol, StateStatus
+from weft.names import new_id
+from weft.ports import POOL_STATES, POOLS, VOLUMES, Delete, Key, Put, Store, VolumeDriver, Write
+from weft.store.sqlite import SqliteStore
+from weft.targets import EmbeddedTarget, TargetKeeper, open_target
+
+_log = logging.getLogger("weft.daemon")
+
+
+def serve(config: Config, *, stop: threading.Event | None = None) -> None:
+    """Run the control plane until SIGTERM, SIGINT or stop.
+
+    The embedded target is started, or the one that runs is adopted. It goes on serving when this returns, unless
+    it has nothing to serve. Raises ConflictError when another weft serves the same data directory.
+    """
+    stop = stop if stop is not None else _stop_on_signals()
+    with ExitStack() as stack:
+        for directory in (config.data_dir, config.runtime_dir):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        stack.enter_context(_alone(config.data_dir))
+        store = SqliteStore(config.database)
+        stack.callback(store.close)
+        service = Service(store)
+        service.profiles.ensure_default()
+        target = open_target(Protocol.NVMEOF, config)
+        pools = _write_pools(store, config)
+        drivers = Drivers(
+            {pool_id: (section, config) for pool_id, section in pools.items()}, target.hold_writes
+        )
+        stack.callback(_stop_idle_target, target)
+        keeper = TargetKeeper(target)
+        keeper.start()
+        stack.callback(keeper.stop)
+        node = Node(NodeId(config.node_name), store, drivers, {Protocol.NVMEOF: target})
+        node.start()
+        stack.callback(node.stop)
+        api = ApiServer(service, config)
+        api.start()
+        stack.callback(api.stop)
+        _log.info("weft serves %s; its API is at %s", config.data_dir, config.api_socket)
+        stop.wait()
+        _log.info("stopping")
+
+
+class Drivers(Mapping[PoolId, VolumeDriver]):
+    """The drivers of the configured pools, each opened when it is first needed.
+
+    So a pool that is not there yet is tried again each time, and raises UnavailableError until it is.
+    """
+
+    def __init__(self, pools: Mapping[PoolId, tuple[PoolSection, Config]], hold_writes: HoldWrites) -> None:
+        self._pools = pools
+        self._hold_writes = hold_writes
+        self._open: dict[PoolId, VolumeDriver] = {}
+        self._lock = threading.Lock()
+
+    def __getitem__(self, pool_id: PoolId) -> VolumeDriver:
+        with self._lock:
+            if pool_id not in self._open:
+                self._open[pool_id] = open_driver(*self._pools[pool_id], self._hold_writes)
+            return self._open[pool_id]
+
+    def __contains__(self, pool_id: object) -> bool:
+        return pool_id in self._pools
+
+    def __iter__(self) -> Iterator[PoolId]:
+        return iter(self._pools)
+
+    def __len__(self) -> int:
+        return len(self._pools)
+
+
+def _write_pools(store: Store, config: Config) -> dict[PoolId, PoolSection]:
+    """Have a row for each configured pool; a pool keeps its id as long as it keeps its name."""
+    found = {row.value.name: row.value for row in store.list(POOLS)}
+    pools: dict[PoolId, PoolSection] = {}
+    writes: list[Write] = []
+    for section in config.pools:
+        wanted = _pool(section, config, found.get(section.name))
+        pools[wanted.id] = section
+        if wanted != found.get(section.name):
+            writes.append(Put(POOLS, wanted))
+    for pool in found.values():
+        if pool.id not in pools:
+            writes += _retire(store, pool)
+    if writes:
+        store.transact({}, writes)
+    return pools
+
+
+def _pool(section: PoolSection, config: Config, found: Pool | None) -> Pool:
+    if found is None:
+        found = Pool(
+            id=PoolId(new_id()), name=section.name, node_id=NodeId(config.node_name), created_at=now()
+        )
+    wanted = replace(
+        found,
+        node_id=NodeId(config.node_name),
+        description=section.description,
+        availability_zone=section.availability_zone,
+        multi_attach=section.multi_attach,
+        over_commit=section.over_commit,
+        capabilities=dict(section.capabilities),
+    )
+    return wanted if wanted == found else replace(wanted, updated_at=now())
+
+
+def _retire(store: Store, pool: Pool) -> list[Write]:
+    """A pool that is no longer configured goes with its last volume."""
+    if not store.list(VOLUMES, where={"pool_id": pool.id}, limit=1):
+        return [Delete(Key(POOLS.name, pool.id)), Delete(Key(POOL_STATES.name, pool.id))]
+    reason = f"pool {pool.name} is no longer in the configuration, and volumes are still in it"
+    _log.warning("%s", reason)
+    return [Put(POOL_STATES, PoolState(id=pool.id, status=StateStatus.ERROR, reason=reason))]
+
+
+def _stop_idle_target(target: EmbeddedTarget) -> None:
+    try:
+        exports = target.exports()
+        if not exports:
+            target.stop_target()
+            return
+        _log.info("the target goes on serving %d volumes; `weft target stop` ends it", len(exports))
+    except WeftError as error:
+        _log.warning("the target was left as it is: %s", error)
+
+
+@contextmanager
+def _alone(data_dir: Path) -> Iterator[None]:
+    descriptor = os.open(data_dir / "serve.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConflictError(
+                f"another weft serve already runs on {data_dir}; end it first: weft stop"
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _stop_on_signals() -> threading.Event:
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    return stop
