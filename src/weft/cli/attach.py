@@ -1,0 +1,152 @@
+"""`weft attach` and `weft detach`: a volume becomes a file or device of this host, and goes again."""
+
+import contextlib
+from pathlib import Path
+
+import click
+
+from weft.cli.admission import Admission, admit, find_attachment, withdraw
+from weft.cli.commands import Command
+from weft.cli.options import volume_names
+from weft.cli.resolve import find_volume, is_id
+from weft.cli.session import Session
+from weft.cli.this_host import find_this_host
+from weft.cli.waiting import Deadline, wait_option
+from weft.connection import Connection, NvmeofConnection
+from weft.connectors.nvmeof_user import NvmeofUserConnector
+from weft.errors import NotFoundError, UnavailableError, UnsupportedError, WeftError
+from weft.model import Volume, VolumeId
+from weft.names import subsystem_nqn
+
+
+@click.command(cls=Command, examples=("weft attach data", 'mke2fs -q "$(weft attach data)"'))
+@click.argument("volume", shell_complete=volume_names)
+@wait_option
+@click.pass_obj
+def attach(session: Session, *, volume: str, wait: float) -> None:
+    """Attach VOLUME to this host and print the path by which any tool can use it.
+
+    This host is registered if it is not known yet. Attaching again prints the path again. Where the volume cannot
+    be shown as a file, `weft volume read` and `weft volume write` copy its content.
+    """
+    connector, client, deadline = session.connector, session.client, Deadline.after(wait)
+    wanted = find_volume(client, volume).volume
+    _require_fuse(connector, wanted)
+    with session.output.busy(f"attaching volume {wanted.name}"):
+        admission = admit(client, wanted, connector.initiator(), deadline)
+        path = _connect(session, wanted, admission)
+    if session.json:
+        session.output.shape(
+            {
+                "volume_id": wanted.id,
+                "name": wanted.name,
+                "path": str(path),
+                "attachment_id": admission.view.attachment.id,
+                "host_id": admission.view.attachment.host_id,
+            }
+        )
+    else:
+        session.output.lines([str(path)])
+
+
+@click.command(cls=Command, examples=("weft detach data", "weft detach data --force"))
+@click.argument("volume", shell_complete=volume_names, metavar="VOLUME|PATH")
+@click.option(
+    "--force", is_flag=True, help="Also when the target does not answer; what was not flushed may be lost."
+)
+@wait_option
+@click.pass_obj
+def detach(session: Session, *, volume: str, force: bool, wait: float) -> None:
+    """Detach VOLUME, given by its name, id or path, from this host.
+
+    Everything written is flushed first. Detaching what is not attached does nothing. Without the API the volume is
+    detached all the same when its id or path is given; its attachment stays registered until the command is
+    repeated.
+    """
+    deadline = Deadline.after(wait)
+    with session.output.busy(f"detaching volume {volume}"):
+        volume_id, known, failure = _identify(session, volume)
+        was_here = _disconnect(session, volume_id, known, force=force)
+        withdrawn = _withdraw(session, known, deadline) if known is not None else None
+    if failure is not None:
+        session.output.note(f"{failure}; the attachment of volume {volume_id} may remain: detach again later")
+    done = was_here or withdrawn is not None
+    session.output.result(
+        {
+            "volume_id": volume_id,
+            "detached": True,
+            "attachment_deleted": failure is None and withdrawn is not False,
+        },
+        f"detached {volume}" if done else f"volume {volume} is not attached to this host",
+    )
+
+
+def _require_fuse(connector: NvmeofUserConnector, volume: Volume) -> None:
+    """Before anything is asked for: what cannot be used should not be exported."""
+    reason = connector.fuse_available()
+    if reason is not None and not any(each.volume_id == volume.id for each in connector.attached()):
+        raise UnsupportedError(
+            f"volume {volume.name} cannot be shown as a file here: {reason}; copy its content with `weft volume read`"
+            " and `weft volume write`, or use weft.embedded.host.Volume in Python"
+        )
+
+
+def _connect(session: Session, volume: Volume, admission: Admission) -> Path:
+    """Attach; when that fails, an attachment that was made for it goes again."""
+    try:
+        return session.connector.attach(admission.connection)
+    except BaseException:
+        if admission.is_own:
+            with contextlib.suppress(WeftError):  # the failure to attach is what the user must know
+                withdraw(session.client, admission.view, volume, Deadline.after(0))
+        raise
+
+
+def _identify(session: Session, wanted: str) -> tuple[VolumeId, Volume | None, WeftError | None]:
+    """The volume's id, what the API knows of it, and why the API does not."""
+    here = {each.volume_id: each.path for each in session.connector.attached()}
+    by_path = next((volume_id for volume_id, path in here.items() if str(path) == wanted), None)
+    text = by_path or wanted
+    try:
+        volume = find_volume(session.client, text).volume
+    except UnavailableError as error:
+        if not is_id(text):
+            attached = ", ".join(here) or "none"
+            raise UnavailableError(
+                f"{error}; without it a volume is only known by its id or path, and attached here are: {attached}"
+            ) from None
+        return VolumeId(text), None, error
+    except NotFoundError as error:
+        if text in here:
+            return VolumeId(text), None, error
+        raise
+    return volume.id, volume, None
+
+
+def _disconnect(session: Session, volume_id: VolumeId, known: Volume | None, *, force: bool) -> bool:
+    """Detach in this host; returns whether the volume was attached."""
+    record = next((each for each in session.connector.attached() if each.volume_id == volume_id), None)
+    name = known.name if known is not None else volume_id
+    try:
+        session.connector.detach(
+            record.connection if record is not None else _connection(session, volume_id), force=force
+        )
+    except UnavailableError as error:
+        if force:
+            raise
+        raise UnavailableError(f"volume {name} stays attached: {error}; --force gives it up") from error
+    return record is not None
+
+
+def _connection(session: Session, volume_id: VolumeId) -> Connection:
+    """What detaching the leftovers of a dead attachment needs: its volume's id."""
+    nqn = subsystem_nqn(volume_id, session.config.target.nqn_prefix)
+    host_nqn = session.connector.initiator().port_name
+    return NvmeofConnection(volume_id=volume_id, nqn=nqn, portals=(), host_nqn=host_nqn)
+
+
+def _withdraw(session: Session, volume: Volume, deadline: Deadline) -> bool | None:
+    """Take this host's attachment away; returns whether it is gone, None when there was none."""
+    host = find_this_host(session.client, session.connector.initiator())
+    view = find_attachment(session.client, volume, host) if host is not None else None
+    return withdraw(session.client, view, volume, deadline) if view is not None else None

@@ -1,0 +1,72 @@
+"""`weft attachment`: which host may use which volume."""
+
+import click
+
+from weft.cli import kinds
+from weft.cli.commands import Group
+from weft.cli.options import host_names, volume_names
+from weft.cli.output import Kind
+from weft.cli.resolve import find_host, find_volume, is_id
+from weft.cli.session import Session
+from weft.client import Client
+from weft.errors import NotFoundError
+from weft.model import AttachmentId, Status
+from weft.views import AttachmentView
+
+
+@click.group(cls=Group, examples=("weft attachment list",))
+def attachment() -> None:
+    """See which host may use which volume, and how it gets there."""
+
+
+@attachment.command("list", examples=("weft attachment list", "weft attachment list --volume data --json"))
+@click.option("--volume", shell_complete=volume_names, help="Only those of this volume.")
+@click.option("--host", shell_complete=host_names, help="Only those of this host.")
+@click.option("--status", type=click.Choice([each.value for each in Status]), help="Only those.")
+@click.pass_obj
+def list_attachments(session: Session, *, volume: str | None, host: str | None, status: str | None) -> None:
+    """List attachments."""
+    client = session.client
+    found = client.attachments(
+        find_volume(client, volume).volume.id if volume is not None else None,
+        find_host(client, host).id if host is not None else None,
+    )
+    session.output.rows(
+        attachments_kind(client), [view for view in found if status in {None, view.status.value}]
+    )
+
+
+@attachment.command("show", examples=("weft attachment show data", "weft attachment show data --host web1"))
+@click.argument("attachment", metavar="ATTACHMENT|VOLUME", shell_complete=volume_names)
+@click.option("--host", shell_complete=host_names, help="Which host's attachment of the volume.")
+@click.pass_obj
+def show(session: Session, *, attachment: str, host: str | None) -> None:
+    """Show one attachment, by its id or by the volume it is of."""
+    client = session.client
+    session.output.one(attachments_kind(client), _find(client, attachment, host))
+
+
+def attachments_kind(client: Client) -> Kind[AttachmentView]:
+    return kinds.attachments(
+        {view.volume.id: view.volume.name for view in client.volumes()},
+        {host.id: host.name for host in client.hosts()},
+    )
+
+
+def _find(client: Client, wanted: str, host: str | None) -> AttachmentView:
+    if is_id(wanted):
+        try:
+            return client.attachment(AttachmentId(wanted))
+        except NotFoundError:
+            pass  # it may be a volume's id
+    volume = find_volume(client, wanted).volume
+    host_id = find_host(client, host).id if host is not None else None
+    found = client.attachments(volume.id, host_id)
+    if not found:
+        raise NotFoundError(f"volume {volume.name} is not attached" + (f" to host {host}" if host else ""))
+    if len(found) > 1:
+        ids = ", ".join(each.attachment.id for each in found)
+        raise click.UsageError(
+            f"volume {volume.name} is attached to several hosts; give --host, or one of {ids}"
+        )
+    return found[0]

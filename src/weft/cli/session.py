@@ -1,0 +1,48 @@
+"""What one run of the command line works with: its options, and the parts of weft it uses, opened when first needed."""
+
+# ruff: noqa: PLC0415 -- what a command does not use is not imported: help and completion must be quick
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from weft.cli.output import Output
+    from weft.client import Client
+    from weft.config import Config
+    from weft.connectors.nvmeof_user import NvmeofUserConnector
+
+
+@dataclass
+class Session:
+    """config_path: None for the default places. json, quiet, debug: as the options say."""
+
+    config_path: Path | None = None
+    json: bool = False
+    quiet: bool = False
+    debug: bool = False
+
+    @cached_property
+    def config(self) -> "Config":
+        from weft.config import load_config
+
+        return load_config(self.config_path)
+
+    @cached_property
+    def client(self) -> "Client":
+        from weft.client import Client
+
+        return Client.for_config(self.config)
+
+    @cached_property
+    def connector(self) -> "NvmeofUserConnector":
+        from weft.connectors.nvmeof_user import NvmeofUserConnector
+
+        return NvmeofUserConnector(self.config)
+
+    @cached_property
+    def output(self) -> "Output":
+        from weft.cli.output import Output
+
+        return Output(json=self.json, quiet=self.quiet)

@@ -1,0 +1,238 @@
+"""`weft status`: what runs here, what there is, and what is wrong."""
+
+import platform
+from collections import Counter
+from dataclasses import dataclass
+
+import click
+
+from weft import __version__
+from weft.cli.commands import Command
+from weft.cli.daemon_process import find_daemon
+from weft.cli.exits import ExitCode
+from weft.cli.session import Session
+from weft.cli.shapes import Shape, Value
+from weft.cli.sizes import format_size
+from weft.cli.target_status import target_shape
+from weft.embedded.host.attachment import Attachment
+from weft.embedded.target.control import TargetStatus
+from weft.errors import WeftError
+from weft.model import StateStatus, Status
+from weft.targets.embedded import EmbeddedTarget
+from weft.views import AttachmentView, PoolView, SnapshotView, VolumeView
+
+_WRONG = frozenset({Status.ERROR, Status.ERROR_DELETING, Status.ERROR_EXTENDING})
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What the API knows."""
+
+    pools: list[PoolView]
+    volumes: list[VolumeView]
+    snapshots: list[SnapshotView]
+    attachments: list[AttachmentView]
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """An error stands in the place of what could not be found out."""
+
+    resources: Resources | WeftError
+    target: TargetStatus | WeftError
+    attached: list[Attachment]
+    no_fuse: str | None
+
+
+@click.command(cls=Command, examples=("weft status", "weft status --json"))
+@click.pass_obj
+def status(session: Session) -> int:
+    """Tell what runs here, which pools and volumes there are, what is attached here, and what is wrong.
+
+    Exits with 0 when all is well, 9 when `weft serve` or the target does not answer, 1 when something else is
+    wrong.
+    """
+    findings = _find(session)
+    problems = _problems(findings)
+    if session.json:
+        session.output.shape(_shape(session, findings, problems))
+    elif session.quiet:
+        session.output.lines(problems)
+    else:
+        session.output.shape(_summary(session, findings))
+        session.output.lines(
+            ["", *(f"wrong: {each}" for each in problems)] if problems else ["", "all is well"]
+        )
+    if isinstance(findings.resources, WeftError) or isinstance(findings.target, WeftError):
+        return ExitCode.UNAVAILABLE
+    return ExitCode.FAILED if problems else ExitCode.OK
+
+
+def _find(session: Session) -> Findings:
+    return Findings(
+        resources=_resources(session),
+        target=_target(session),
+        attached=session.connector.attached(),
+        no_fuse=session.connector.fuse_available(),
+    )
+
+
+def _resources(session: Session) -> Resources | WeftError:
+    client = session.client
+    try:
+        return Resources(client.pools(), client.volumes(), client.snapshots(), client.attachments())
+    except WeftError as error:
+        return error
+
+
+def _target(session: Session) -> TargetStatus | WeftError:
+    try:
+        return EmbeddedTarget(session.config).status()
+    except WeftError as error:
+        return error
+
+
+def _problems(findings: Findings) -> list[str]:
+    problems = [str(each) for each in (findings.resources, findings.target) if isinstance(each, WeftError)]
+    if isinstance(findings.target, TargetStatus):
+        problems += [
+            f"portal {each.portal} is not bound: {each.reason}"
+            for each in findings.target.portals
+            if not each.bound
+        ]
+    if isinstance(findings.resources, Resources):
+        problems += _troubled(findings.resources)
+    return problems
+
+
+def _troubled(resources: Resources) -> list[str]:
+    """Whatever is in error, or has a reason why it is not yet as it was asked for."""
+    names = {view.volume.id: view.volume.name for view in resources.volumes}
+    found = [
+        (f"pool {view.pool.name}", view.status is StateStatus.ERROR, view.status.value, view.reason)
+        for view in resources.pools
+    ]
+    found += [
+        (f"volume {view.volume.name}", view.status in _WRONG, view.status.value, view.reason)
+        for view in resources.volumes
+    ]
+    found += [
+        (f"snapshot {view.snapshot.name}", view.status in _WRONG, view.status.value, view.reason)
+        for view in resources.snapshots
+    ]
+    found += [
+        (
+            f"the attachment of volume {names.get(view.attachment.volume_id, view.attachment.volume_id)}",
+            view.status in _WRONG,
+            view.status.value,
+            view.reason,
+        )
+        for view in resources.attachments
+    ]
+    return [
+        f"{what} is {state}" + (f": {reason}" if reason else "")
+        for what, is_wrong, state, reason in found
+        if is_wrong or reason
+    ]
+
+
+def _shape(session: Session, findings: Findings, problems: list[str]) -> Shape:
+    resources = findings.resources if isinstance(findings.resources, Resources) else None
+    names = {view.volume.id: view.volume.name for view in resources.volumes} if resources else {}
+    return {
+        "version": __version__,
+        "config": str(session.config.source) if session.config.source is not None else None,
+        "daemon": _daemon_shape(session, findings),
+        "target": target_shape(findings.target)
+        if isinstance(findings.target, TargetStatus)
+        else {"running": False, "reason": str(findings.target)},
+        "fuse": {"available": findings.no_fuse is None, "reason": findings.no_fuse or ""},
+        "pools": _pool_shapes(resources.pools) if resources else None,
+        "volumes": _count_shape([view.status.value for view in resources.volumes]) if resources else None,
+        "snapshots": _count_shape([view.status.value for view in resources.snapshots]) if resources else None,
+        "attachments": _count_shape([view.status.value for view in resources.attachments])
+        if resources
+        else None,
+        "attached": [
+            {"volume_id": each.volume_id, "name": names.get(each.volume_id), "path": str(each.path)}
+            for each in findings.attached
+        ],
+        "problems": problems,
+    }
+
+
+def _daemon_shape(session: Session, findings: Findings) -> Shape:
+    if isinstance(findings.resources, WeftError):
+        return {"running": False, "socket": str(session.config.api_socket), "reason": str(findings.resources)}
+    process = find_daemon(session.config)
+    return {
+        "running": True,
+        "pid": process.pid if process is not None else None,
+        "socket": str(session.config.api_socket),
+    }
+
+
+def _pool_shapes(pools: list[PoolView]) -> list[Value]:
+    return [
+        {
+            "name": view.pool.name,
+            "status": view.status.value,
+            "total_bytes": view.total,
+            "free_bytes": view.free,
+            "booked_bytes": view.booked,
+            "room_bytes": view.room,
+        }
+        for view in pools
+    ]
+
+
+def _count_shape(statuses: list[str]) -> Shape:
+    return {"total": len(statuses), "by_status": dict(Counter(statuses))}
+
+
+def _summary(session: Session, findings: Findings) -> Shape:
+    """The same for a person, a line for each thing."""
+    lines: dict[str, Value] = {
+        "weft": f"{__version__} on {platform.node()}",
+        "configuration": str(session.config.source or "the defaults"),
+    }
+    resources = findings.resources
+    if isinstance(resources, WeftError):
+        lines["daemon"] = "does not answer"
+    else:
+        process = find_daemon(session.config)
+        lines["daemon"] = f"runs, process {process.pid}" if process is not None else "runs"
+    if isinstance(findings.target, WeftError):
+        lines["target"] = "does not answer"
+    else:
+        lines["target"] = (
+            f"runs, process {findings.target.pid}, {_counted(findings.target.exports, 'export')}"
+        )
+        lines["portals"] = [
+            each.portal if each.bound else f"{each.portal} not bound" for each in findings.target.portals
+        ]
+    if isinstance(resources, Resources):
+        lines["pools"] = [_pool_line(view) for view in resources.pools]
+        lines["volumes"] = _counts([view.status.value for view in resources.volumes])
+        lines["snapshots"] = _counts([view.status.value for view in resources.snapshots])
+        lines["attachments"] = _counts([view.status.value for view in resources.attachments])
+    lines["attached here"] = [str(each.path) for each in findings.attached] or "nothing"
+    if findings.no_fuse is not None:
+        lines["FUSE"] = f"not here: {findings.no_fuse}; `weft volume read` and `write` work all the same"
+    return lines
+
+
+def _pool_line(view: PoolView) -> str:
+    return (
+        f"{view.pool.name}: {view.status.value}, {format_size(view.room)} of {format_size(view.total)} can still be"
+        f" promised"
+    )
+
+
+def _counts(statuses: list[str]) -> str:
+    counted = ", ".join(f"{count} {status}" for status, count in sorted(Counter(statuses).items()))
+    return counted or "none"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
