@@ -15,7 +15,17 @@ import msgspec
 from weft.connection import NvmeofPortal
 from weft.errors import InvalidValueError, WeftError
 from weft.model import Transport
-from weft.names import DEFAULT_NQN_PREFIX, NVMEOF_PORT, check_address, check_name, check_nqn, check_port
+from weft.names import (
+    DEFAULT_NQN_PREFIX,
+    NVMEOF_PORT,
+    check_address,
+    check_id,
+    check_name,
+    check_nqn,
+    check_port,
+    check_text,
+    new_id,
+)
 
 
 class ApiAuth(StrEnum):
@@ -161,8 +171,9 @@ def check_config(file: ConfigFile, source: Path | None = None) -> Config:
     _check_socket_length(runtime_dir)
     if file.log_level not in {"debug", "info", "warning", "error"}:
         raise InvalidValueError("log_level", f"{file.log_level!r} is none of debug, info, warning, error")
-    for listen in file.api.listen:
-        parse_listen("api.listen", listen)
+    listens = [parse_listen("api.listen", each) for each in file.api.listen]
+    if len(set(listens)) != len(listens):
+        raise InvalidValueError("api.listen", "names the same address and port twice")
     _check_target(file.target)
     _check_host(file.host)
     _check_pools(file.pools)
@@ -182,6 +193,8 @@ def check_config(file: ConfigFile, source: Path | None = None) -> Config:
 def parse_listen(field: str, value: str) -> tuple[str, int]:
     """`host:port` on loopback; other addresses wait for TLS."""
     portal = parse_portal(field, value)
+    if not value.endswith(f":{portal.port}"):
+        raise InvalidValueError(field, f"{value!r} needs a port, such as 127.0.0.1:50040")
     if not (portal.address == "::1" or portal.address.startswith("127.")):
         raise InvalidValueError(
             field, f"{value!r} is not a loopback address; without TLS the API only listens there"
@@ -232,7 +245,11 @@ def _check_target(target: TargetSection) -> None:
     portals = [parse_portal("target.portals", each) for each in target.portals]
     if len(set(portals)) != len(portals):
         raise InvalidValueError("target.portals", "names the same address and port twice")
-    check_nqn("target.nqn_prefix", target.nqn_prefix + "x")
+    if ":" not in target.nqn_prefix:
+        raise InvalidValueError(
+            "target.nqn_prefix", f"{target.nqn_prefix!r} has no colon before the volume id"
+        )
+    check_nqn("target.nqn_prefix", target.nqn_prefix + new_id())
     _check_range("target.snapshot_hold_seconds", target.snapshot_hold_seconds, 0.1, 3600)
     _check_range("target.max_connections", target.max_connections, 2, 65536)
     _check_range("target.max_io_queues", target.max_io_queues, 1, 128)
@@ -243,6 +260,8 @@ def _check_host(host: HostSection) -> None:
         check_nqn("host.nqn", host.nqn)
     if bool(host.nqn) != bool(host.id):
         raise InvalidValueError("host.id", "host.nqn and host.id belong together: give both or neither")
+    if host.id:
+        check_id("host.id", host.id)
     _check_range("host.reconnect_delay", host.reconnect_delay, 0.1, 3600)
     _check_range("host.controller_loss_timeout", host.controller_loss_timeout, -1, 10**9)
     _check_range("host.keep_alive", host.keep_alive, 1, 3600)
@@ -254,11 +273,20 @@ def _check_pools(pools: tuple[PoolSection, ...]) -> None:
     names = [check_name("pools.name", pool.name, maximum=64) for pool in pools]
     if len(set(names)) != len(names):
         raise InvalidValueError("pools.name", "two pools have the same name")
+    paths = [str(_directory("pools.path", pool.path, Path())) for pool in pools if pool.path]
+    if len(set(paths)) != len(paths):
+        raise InvalidValueError(
+            "pools.path", "two pools have the same path, so each would count the other's volumes"
+        )
     for pool in pools:
+        if pool.name.strip(".") == "":
+            raise InvalidValueError("pools.name", f"{pool.name!r} cannot be the name of a directory")
         _check_range("pools.over_commit", pool.over_commit, 1.0, 1000)
-        if pool.path and not Path(pool.path).is_absolute():
-            raise InvalidValueError("pools.path", f"{pool.path!r} is not an absolute path")
         check_name("pools.availability_zone", pool.availability_zone)
+        check_text("pools.description", pool.description)
+        for key, value in pool.capabilities.items():
+            check_text("pools.capabilities", key, maximum=255)
+            check_text(f"pools.capabilities.{key}", value)
 
 
 def _check_range(field: str, value: float, low: float, high: float) -> None:
@@ -277,12 +305,20 @@ def _check_socket_length(runtime_dir: Path) -> None:
 def _directory(field: str, value: str, default: Path) -> Path:
     if value and not Path(value).is_absolute():
         raise InvalidValueError(field, f"{value!r} is not an absolute path")
-    return Path(value) if value else default
+    check_text(field, value)
+    return Path(os.path.normpath(value)) if value else default
 
 
 def _home(variable: str, under_home: str) -> Path:
     value = os.environ.get(variable, "")
-    return Path(value) if Path(value).is_absolute() else Path.home() / under_home
+    if Path(value).is_absolute():
+        return Path(value)
+    try:
+        return Path.home() / under_home
+    except RuntimeError:
+        raise InvalidValueError(
+            variable, "neither it nor HOME says where this user's files are; set one"
+        ) from None
 
 
 def _default_data_dir() -> Path:

@@ -1,12 +1,16 @@
 """What a host needs to reach an export, and the one codec for the keys under which clients know it."""
 
 import ipaddress
+import re
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from weft.errors import InvalidValueError
 from weft.model import AddressFamily, AttachmentId, Protocol, StateStatus, Transport, VolumeId
 from weft.names import check_address, check_nqn, check_port
+
+_ADDRESS_AND_PORT = re.compile(r"(?:\[(?P<v6>[^\[\]]+)\]|(?P<v4>[^:\[\]]+)):(?P<port>[0-9]+)")
 
 ANY_HOST = "ALL"
 """OpenSDS's word for an export that lets in every host."""
@@ -89,55 +93,78 @@ def from_data(data: Mapping[str, object]) -> Connection:
 
     Raises InvalidValueError naming the key that is missing or wrong.
     """
-    nqn = _text(data, "targetNqn", "targetNQN", "target_nqn", "nqn")
-    check_nqn("targetNqn", nqn)
-    volume_id = _text(data, "volumeId", "vol_uuid", "volume_nguid", default=nqn.rsplit(":", 1)[-1])
+    nqn = check_nqn("targetNqn", _text(data, "targetNqn", "targetNQN", "target_nqn", "nqn"))
+    host_nqn = _text(data, "hostNqn", "host_nqn", default=ANY_HOST)
     return NvmeofConnection(
-        volume_id=VolumeId(volume_id),
+        volume_id=_volume_id(data, nqn),
         nqn=nqn,
         portals=_portals(data),
-        host_nqn=_text(data, "hostNqn", "host_nqn", default=ANY_HOST),
+        host_nqn=host_nqn if host_nqn == ANY_HOST else check_nqn("hostNqn", host_nqn),
     )
 
 
+def _volume_id(data: Mapping[str, object], nqn: str) -> VolumeId:
+    """The volume's id as weft writes ids; where only the nguid or the NQN tells it, from there."""
+    value = _text(data, "volumeId", "vol_uuid", "volume_nguid", default=nqn.rpartition(":")[2])
+    try:
+        return VolumeId(str(uuid.UUID(value)))
+    except ValueError:
+        raise InvalidValueError("volumeId", f"{value!r} is not a UUID") from None
+
+
 def _portals(data: Mapping[str, object]) -> tuple[NvmeofPortal, ...]:
-    listed = data.get("portals")
-    if isinstance(listed, list | tuple) and listed:
+    listed = data.get("portals") or ()
+    if not isinstance(listed, list | tuple):
+        raise InvalidValueError("portals", f"must be a list of [address, port, transport], not {listed!r}")
+    if listed:
         return tuple(_portal_from_triple(each) for each in listed)
     transport = _text(data, "transporType", "transportType", "transport_type", default=Transport.TCP.value)
     if "targetIP" in data:
-        return (_portal(_text(data, "targetIP"), _text(data, "targetPort"), transport),)
-    address, _, port = _text(data, "targetPortal", "target_portal").rpartition(":")
-    return (_portal(address.strip("[]"), port, transport),)
+        return (_portal("targetIP", _text(data, "targetIP"), _text(data, "targetPort"), transport),)
+    if "target_port" in data:
+        address, port = _text(data, "target_portal"), _text(data, "target_port")
+        return (_portal("target_portal", address, port, transport),)
+    portal = _text(data, "targetPortal", "target_portal")
+    matched = _ADDRESS_AND_PORT.fullmatch(portal)
+    if matched is None:
+        raise InvalidValueError(
+            "targetPortal", f"{portal!r} is not address:port, such as 192.0.2.1:4420 or [2001:db8::1]:4420"
+        )
+    return (_portal("targetPortal", matched["v6"] or matched["v4"], matched["port"], transport),)
 
 
 def _portal_from_triple(triple: object) -> NvmeofPortal:
     if not isinstance(triple, list | tuple) or len(triple) != 3:
         raise InvalidValueError("portals", f"each must be [address, port, transport], not {triple!r}")
-    address, port, transport = triple
-    return _portal(str(address), str(port), str(transport))
+    address, port, transport = (_as_text("portals", each) for each in triple)
+    return _portal("portals", address, port, transport)
 
 
-def _portal(address: str, port: str, transport: str) -> NvmeofPortal:
+def _portal(field: str, address: str, port: str, transport: str) -> NvmeofPortal:
     spelled = {"rocev2": "rdma", "roce": "rdma", "iwarp": "rdma"}.get(transport.lower(), transport.lower())
-    if spelled not in set(Transport):
-        raise InvalidValueError("transporType", f"{transport!r} is none of {', '.join(Transport)}")
+    if spelled not in {Transport.TCP, Transport.RDMA}:
+        raise InvalidValueError("transporType", f"{transport!r} is neither tcp nor rdma")
     return NvmeofPortal(
-        transport=Transport(spelled),
-        address=check_address("targetPortal", address),
-        port=check_port("targetPortal", port),
+        transport=Transport(spelled), address=check_address(field, address), port=check_port(field, port)
     )
 
 
 def _text(data: Mapping[str, object], *keys: str, default: str | None = None) -> str:
     for key in keys:
         value = data.get(key)
-        if isinstance(value, str) and value:
-            return value
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return str(int(value))
         if value is not None and value != "":
-            raise InvalidValueError(key, f"must be a string, not {type(value).__name__}")
+            return _as_text(key, value)
     if default is None:
         raise InvalidValueError(keys[0], "is missing from the connection information")
     return default
+
+
+def _as_text(key: str, value: object) -> str:
+    """Text as it is, whole numbers as text: JSON from Go may carry them as floats."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise InvalidValueError(key, f"must be a string, not {value!r}")

@@ -34,7 +34,12 @@ MAXIMUM_VOLUME_SIZE = 2**50
 
 _NAME = re.compile(r"[a-zA-Z0-9 _.-]+")
 _HOST_NAME = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?)*")
-_NQN = re.compile(r"nqn\.\d{4}-(0[1-9]|1[0-2])\.[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[\x21-\x7e]+)?")
+# The specification lets the part after the colon be any text. These characters are the ones that name a directory
+# in configfs and an option of /dev/nvme-fabrics without meaning something else there: no slash, comma or quote.
+_NQN = re.compile(r"nqn\.[0-9]{4}-(0[1-9]|1[0-2])\.[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[A-Za-z0-9._:+@=~#-]+)?")
+_ZONE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
+_PORT = re.compile(r"[0-9]{1,5}")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 
 def new_id() -> str:
@@ -70,7 +75,7 @@ def check_text(field: str, value: str, *, maximum: int = 1024) -> str:
     """Free text on one or more lines, without other control characters."""
     if len(value) > maximum:
         raise InvalidValueError(field, f"is longer than {maximum} characters")
-    if any(ord(character) < 32 and character not in "\n\t" for character in value):
+    if _CONTROL.search(value):
         raise InvalidValueError(field, "must not hold control characters")
     return value
 
@@ -85,8 +90,11 @@ def check_host_name(field: str, value: str) -> str:
 
 
 def check_nqn(field: str, value: str) -> str:
-    """An NVMe Qualified Name: `nqn.yyyy-mm.reverse.domain[:name]`, at most 223 bytes of printable ASCII."""
-    if len(value.encode()) > MAXIMUM_NQN_LENGTH:
+    """An NVMe Qualified Name: `nqn.yyyy-mm.reverse.domain[:name]`, at most 223 bytes.
+
+    The name may hold letters, digits and `. _ : + @ = ~ # -`.
+    """
+    if len(value) > MAXIMUM_NQN_LENGTH:
         raise InvalidValueError(field, f"is longer than {MAXIMUM_NQN_LENGTH} bytes")
     if not _NQN.fullmatch(value):
         raise InvalidValueError(
@@ -96,19 +104,20 @@ def check_nqn(field: str, value: str) -> str:
 
 
 def check_address(field: str, value: str) -> str:
-    """An IPv4 or IPv6 address in its normal form."""
+    """An IPv4 or IPv6 address in its normal form; an IPv6 one may name its zone, as in fe80::1%eth0."""
+    address, percent, zone = value.partition("%")
     try:
-        return str(ipaddress.ip_address(value))
+        normal = str(ipaddress.ip_address(address))
     except ValueError:
         raise InvalidValueError(field, f"{value!r} is not an IPv4 or IPv6 address") from None
+    if percent and (":" not in normal or not _ZONE.fullmatch(zone)):
+        raise InvalidValueError(field, f"{value!r} is not an IPv4 or IPv6 address: its zone is wrong")
+    return normal + percent + zone
 
 
 def check_port(field: str, value: str | int) -> int:
     """A TCP port or RDMA service id, 1 to 65535."""
-    try:
-        port = int(value)
-    except ValueError:
-        port = 0
+    port = int(value) if isinstance(value, int) or _PORT.fullmatch(value) else 0
     if not 1 <= port <= 65535:
         raise InvalidValueError(field, f"{value!r} is not a port between 1 and 65535")
     return port

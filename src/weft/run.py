@@ -25,7 +25,7 @@ def run(argv: Sequence[str], *, timeout: float, stdin: str | None = None) -> Com
     """Run a program to its end, without a shell, for at most timeout seconds.
 
     Raises CommandError when it exits with anything but 0, UnsupportedError when it is not installed, and
-    UnavailableError when it had to be ended because of the timeout.
+    UnavailableError when it cannot be started or had to be ended because of the timeout.
     """
     try:
         done = subprocess.run(
@@ -33,13 +33,16 @@ def run(argv: Sequence[str], *, timeout: float, stdin: str | None = None) -> Com
             input=stdin,
             stdin=None if stdin is not None else subprocess.DEVNULL,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=timeout,
             env=_environment(),
             check=False,
         )
     except FileNotFoundError:
         raise UnsupportedError(f"{argv[0]} is not installed on this machine") from None
+    except OSError as error:
+        raise UnavailableError(f"{argv[0]} cannot be started: {error.strerror}") from error
     except subprocess.TimeoutExpired:
         raise UnavailableError(f"{argv[0]} did not end within {timeout:g} s and was stopped") from None
     if done.returncode != 0:
@@ -75,9 +78,12 @@ class Daemon:
 def start_daemon(argv: Sequence[str], *, log: Path, environment: Mapping[str, str] | None = None) -> Daemon:
     """Start a program in a session of its own, with its output appended to log (mode 0600) and no input.
 
-    Raises UnsupportedError when the program is not installed.
+    Raises UnsupportedError when the program is not installed, UnavailableError when it cannot be started.
     """
-    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise UnavailableError(f"the log {log} cannot be written: {error.strerror}") from error
     try:
         process = subprocess.Popen(
             list(argv),
@@ -90,6 +96,8 @@ def start_daemon(argv: Sequence[str], *, log: Path, environment: Mapping[str, st
         )
     except FileNotFoundError:
         raise UnsupportedError(f"{argv[0]} is not installed on this machine") from None
+    except OSError as error:
+        raise UnavailableError(f"{argv[0]} cannot be started: {error.strerror}") from error
     finally:
         os.close(descriptor)
     return Daemon(process)

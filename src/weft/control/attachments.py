@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 from weft.control.rows import now, owned, owned_rows, retry_on_conflict
-from weft.control.status import view_attachment
+from weft.control.status import is_settled, view_attachment
 from weft.control.volumes import Volumes, check_metadata
 from weft.errors import ConflictError, InvalidValueError, NotFoundError, UnsupportedError
-from weft.model import AccessMode, Attachment, AttachmentId, Host, Protocol, StateStatus, Status, Volume
+from weft.model import AccessMode, Attachment, AttachmentId, Host, Protocol, Status, Volume
 from weft.names import check_text, new_id
 from weft.ports import ATTACHMENT_STATES, ATTACHMENTS, HOSTS, POOLS, VOLUMES, Key, Put, Revision, Row, Store
 from weft.requests import Caller, CreateAttachmentRequest, UpdateAttachmentRequest
@@ -155,11 +155,7 @@ class Attachments:
 
     def is_settled(self, attachment: Attachment) -> bool:
         state = self._store.get(ATTACHMENT_STATES, attachment.id)
-        return (
-            state is not None
-            and state.value.generation == attachment.generation
-            and state.value.status is not StateStatus.PENDING
-        )
+        return is_settled(attachment, state.value if state is not None else None)
 
     def _view(self, attachment: Attachment) -> AttachmentView:
         state = self._store.get(ATTACHMENT_STATES, attachment.id)

@@ -69,7 +69,7 @@ class Hosts:
                 initiators=request.initiators or before.initiators,
                 updated_at=now(),
             )
-            if set(changed.initiators) != set(before.initiators):
+            if changed.initiators != before.initiators:  # their order too: the first one is let in
                 self._refuse_while_attached(before)
             expected, writes = claims(self._store, host_id, _claims(changed), _claims(before))
             expected[Key(HOSTS.name, host_id)] = row.revision

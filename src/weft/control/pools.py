@@ -1,11 +1,56 @@
 """Pools and what is booked in them."""
 
 from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from weft.errors import NotFoundError
-from weft.model import Pool, PoolId, PoolState, StateStatus
-from weft.ports import POOL_STATES, POOLS, SNAPSHOTS, VOLUME_STATES, VOLUMES, Row, Store
+from weft.errors import NoSpaceError, NotFoundError, UnavailableError
+from weft.model import GIB, Pool, PoolId, PoolState, StateStatus
+from weft.ports import (
+    POOL_STATES,
+    POOLS,
+    SNAPSHOTS,
+    VOLUME_STATES,
+    VOLUMES,
+    Key,
+    Put,
+    Revision,
+    Row,
+    Store,
+    Write,
+)
 from weft.views import PoolView
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A pool with its room, and what makes a booking safe: every booking writes the pool's row, and expects the
+    revision that the row had before the room was counted.
+    """
+
+    row: Row[Pool]
+    view: PoolView
+
+    @property
+    def expected(self) -> dict[Key, Revision]:
+        return {Key(POOLS.name, self.row.value.id): self.row.revision}
+
+    @property
+    def booking(self) -> Write:
+        return Put(POOLS, self.row.value)
+
+    def check_room(self, size: int, what: str) -> None:
+        """Raises NoSpaceError when fewer than size bytes can still be promised, UnavailableError when nobody knows."""
+        view = self.view
+        if view.status is not StateStatus.AVAILABLE:
+            raise UnavailableError(
+                f"pool {view.pool.name} is not available: {view.reason or 'it was not looked at yet'}"
+            )
+        if size > view.room:
+            raise NoSpaceError(
+                f"pool {view.pool.name} has room for {view.room / GIB:.1f} GiB more, and {what} needs"
+                f" {size / GIB:g} GiB"
+            )
 
 
 class Pools:
@@ -15,35 +60,38 @@ class Pools:
         self._store = store
 
     def get(self, pool_id: PoolId) -> PoolView:
-        row = self._store.get(POOLS, pool_id)
-        if row is None:
-            raise NotFoundError(f"pool {pool_id} can't be found")
-        return self._view(row.value, self.booked())
+        return self.offer(pool_id).view
 
     def list(self) -> list[PoolView]:
-        booked = self.booked()
-        return [self._view(row.value, booked) for row in self._store.list(POOLS)]
+        return [each.view for each in self.offers()]
 
-    def row(self, pool_id: PoolId) -> Row[Pool]:
+    def offer(self, pool_id: PoolId) -> Offer:
         row = self._store.get(POOLS, pool_id)
         if row is None:
             raise NotFoundError(f"pool {pool_id} can't be found")
-        return row
+        return Offer(row, self._view(row.value, self._booked()))
 
-    def booked(self) -> dict[PoolId, int]:
-        """Bytes promised in each pool: each volume at the larger of what it has and what it was asked to be, and
+    def offers(self) -> Sequence[Offer]:
+        rows = self._store.list(POOLS)
+        booked = self._booked()
+        return [Offer(row, self._view(row.value, booked)) for row in rows]
+
+    def _booked(self) -> dict[PoolId, int]:
+        """Bytes promised in each pool: each volume at what it has or, while it grows, what it was asked to be, and
         each snapshot at its full size, for that is what it may come to.
         """
-        sizes = {row.value.id: row.value for row in self._store.list(VOLUME_STATES)}
+        states = {row.value.id: row.value for row in self._store.list(VOLUME_STATES)}
         booked: dict[PoolId, int] = defaultdict(int)
         pool_of = {}
         for row in self._store.list(VOLUMES):
-            volume, state = row.value, sizes.get(row.value.id)
-            settled = state is not None and state.generation == volume.generation
-            booked[volume.pool_id] += state.size if settled and state is not None else volume.size
+            volume, state = row.value, states.get(row.value.id)
+            has = state.size if state is not None else 0
+            is_settled = state is not None and state.generation == volume.generation
+            booked[volume.pool_id] += has if is_settled else max(has, volume.size)
             pool_of[volume.id] = volume.pool_id
         for snapshot in self._store.list(SNAPSHOTS):
-            booked[pool_of[snapshot.value.volume_id]] += snapshot.value.size
+            if snapshot.value.volume_id in pool_of:
+                booked[pool_of[snapshot.value.volume_id]] += snapshot.value.size
         return booked
 
     def _view(self, pool: Pool, booked: dict[PoolId, int]) -> PoolView:

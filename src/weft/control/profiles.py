@@ -11,6 +11,7 @@ from weft.ports import PROFILES, VOLUMES, Delete, Key, Put, Row, Store
 from weft.requests import ProfileRequest
 
 DEFAULT_PROFILE_NAME = "default_block"
+_MAXIMUM_PROPERTIES = 256
 
 
 class Profiles:
@@ -52,7 +53,7 @@ class Profiles:
     def list(self) -> list[Profile]:
         return [row.value for row in self._store.list(PROFILES)]
 
-    def chosen(self, profile_id: ProfileId | None) -> Profile:
+    def chosen(self, profile_id: ProfileId | None) -> Row[Profile]:
         """The profile asked for, or the default one. Raises InvalidValueError when it is not there."""
         if profile_id is not None:
             row = self._store.get(PROFILES, profile_id)
@@ -60,13 +61,13 @@ class Profiles:
                 raise InvalidValueError(
                     "profileId", f"get profile failed: profile {profile_id} can't be found"
                 )
-            return row.value
+            return row
         found = self._store.list(PROFILES, where={"name": DEFAULT_PROFILE_NAME})
         if not found:
             raise InvalidValueError(
                 "profileId", f"get default profile failed: can't find profile(name: {DEFAULT_PROFILE_NAME})"
             )
-        return found[0].value
+        return found[0]
 
     def update(self, profile_id: ProfileId, request: ProfileRequest) -> Profile:
         """Give it another name, description or further custom properties."""
@@ -80,6 +81,8 @@ class Profiles:
                 custom_properties={**row.value.custom_properties, **_checked_properties(request)},
                 updated_at=now(),
             )
+            if len(changed.custom_properties) > _MAXIMUM_PROPERTIES:
+                raise InvalidValueError("customProperties", f"holds more than {_MAXIMUM_PROPERTIES} entries")
             return self._put(row, changed)
 
         return retry_on_conflict(attempt)
@@ -128,8 +131,10 @@ def _name_claim(name: str) -> dict[str, str]:
 
 
 def _checked_properties(request: ProfileRequest) -> dict[str, str]:
+    if len(request.custom_properties) > _MAXIMUM_PROPERTIES:
+        raise InvalidValueError("customProperties", f"holds more than {_MAXIMUM_PROPERTIES} entries")
     for key, value in request.custom_properties.items():
-        check_name("customProperties", key.replace(":", ".")) if key else None
+        check_name("customProperties", key.replace(":", "."))
         check_text(f"customProperties.{key}", value)
     requirements(request.custom_properties)
     return dict(request.custom_properties)

@@ -17,7 +17,6 @@ from weft.control.steps import (
     RevertVolume,
     Step,
     TakeSnapshot,
-    VolumeStep,
     Wanted,
 )
 from weft.errors import InvalidValueError, UnavailableError, UnsupportedError
@@ -25,25 +24,37 @@ from weft.model import ExportHost, FoundExport, SnapshotState, StateStatus
 
 
 def plan(wanted: Wanted, found: Found) -> tuple[Step, ...]:
-    """The steps, in order, that bring what is found to what is wanted; none when they agree."""
+    """The steps, in order, that bring what is found to what is wanted; none when they agree.
+
+    An export that is for no host any more goes first, and snapshots are taken before the volume grows or gets
+    another content.
+    """
     if wanted.volume.deleting:
         return _plan_deletion(wanted, found)
-    data = _plan_data(wanted, found)
-    will_exist = found.volume is not None or any(isinstance(step, CreateVolume) for step in data)
+    exports = _plan_export(wanted, found)
     return (
-        *data,
-        *_plan_snapshots(wanted, found, will_exist=will_exist),
-        *_plan_export(wanted, found, will_exist),
+        *(step for step in exports if isinstance(step, RemoveExport)),
+        *_plan_creation(wanted, found),
+        *_plan_new_snapshots(wanted, found),
+        *_plan_changes(wanted, found),
+        *_plan_snapshot_deletions(wanted),
+        *(step for step in exports if isinstance(step, MakeExport)),
     )
 
 
 def is_blocked(step: Step, failed: Step) -> bool:
     """Whether step must not be done after failed has failed."""
-    if isinstance(failed, CreateVolume):
-        return True
-    if isinstance(failed, RemoveExport):
-        return isinstance(step, DeleteSnapshot | DeleteVolume | RevertVolume)
-    return isinstance(failed, DeleteSnapshot) and isinstance(step, DeleteVolume)
+    match failed:
+        case CreateVolume():
+            return True
+        case RemoveExport():
+            return isinstance(step, DeleteSnapshot | DeleteVolume | RevertVolume)
+        case TakeSnapshot():
+            return isinstance(step, ExtendVolume | RevertVolume)
+        case DeleteSnapshot():
+            return isinstance(step, DeleteVolume)
+        case _:
+            return False
 
 
 def may_pass(failure: Failure) -> bool:
@@ -53,6 +64,13 @@ def may_pass(failure: Failure) -> bool:
     if isinstance(failure.step, MakeExport):
         return not isinstance(failure.error, InvalidValueError | UnsupportedError)
     return isinstance(failure.error, UnavailableError)
+
+
+def is_lost(wanted: Wanted, found: Found) -> bool:
+    """Whether bytes that were there once are not there now: the volume has vanished, or some of it."""
+    if wanted.state is None or not wanted.was_made:
+        return False
+    return found.volume is None or found.volume.size < wanted.state.size
 
 
 def _plan_deletion(wanted: Wanted, found: Found) -> tuple[Step, ...]:
@@ -66,12 +84,18 @@ def _plan_deletion(wanted: Wanted, found: Found) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def _plan_data(wanted: Wanted, found: Found) -> list[VolumeStep]:
+def _plan_creation(wanted: Wanted, found: Found) -> list[Step]:
+    given_up = wanted.state is not None and wanted.state.status is StateStatus.ERROR
+    if found.volume is not None or wanted.was_made or given_up:
+        return []
+    return [CreateVolume(wanted.volume, wanted.source)]
+
+
+def _plan_changes(wanted: Wanted, found: Found) -> list[Step]:
     volume, state = wanted.volume, wanted.state
-    if found.volume is None:
-        given_up = state is not None and state.status is StateStatus.ERROR
-        return [] if wanted.was_made or given_up else [CreateVolume(volume, wanted.source)]
-    steps: list[VolumeStep] = []
+    if found.volume is None or is_lost(wanted, found):
+        return []
+    steps: list[Step] = []
     if found.volume.size < volume.size and not wanted.is_settled:
         steps.append(ExtendVolume(volume))
     if volume.revert is not None and (state is None or state.generation < volume.revert.generation):
@@ -79,23 +103,32 @@ def _plan_data(wanted: Wanted, found: Found) -> list[VolumeStep]:
     return steps
 
 
-def _plan_snapshots(wanted: Wanted, found: Found, *, will_exist: bool) -> list[Step]:
-    steps: list[Step] = []
-    for each in wanted.snapshots:
-        if each.snapshot.deleting:
-            if each.state is None or each.state.generation != each.snapshot.generation:
-                steps.append(DeleteSnapshot(each.snapshot))
-        elif will_exist and each.snapshot.id not in found.snapshots and _is_unmade(each.state):
-            steps.append(TakeSnapshot(each.snapshot))
-    return steps
+def _plan_new_snapshots(wanted: Wanted, found: Found) -> list[Step]:
+    if found.volume is None or is_lost(wanted, found):
+        return []
+    return [
+        TakeSnapshot(each.snapshot)
+        for each in wanted.snapshots
+        if not each.snapshot.deleting and each.snapshot.id not in found.snapshots and _is_unmade(each.state)
+    ]
 
 
-def _plan_export(wanted: Wanted, found: Found, will_exist: bool) -> list[Step]:  # noqa: FBT001 -- private
+def _plan_snapshot_deletions(wanted: Wanted) -> list[Step]:
+    return [
+        DeleteSnapshot(each.snapshot)
+        for each in wanted.snapshots
+        if each.snapshot.deleting
+        and (each.state is None or each.state.generation != each.snapshot.generation)
+    ]
+
+
+def _plan_export(wanted: Wanted, found: Found) -> list[Step]:
     hosts = export_hosts(wanted)
     cutting = any(each.attachment.deleting for each in wanted.attachments)
-    if not hosts:
+    there = found.volume is not None and not is_lost(wanted, found)
+    if not hosts or (not there and found.export is None):
         return [RemoveExport(wanted.volume.id)] if cutting or found.export is not None else []
-    if cutting or (will_exist and not _export_is_right(wanted, found, hosts)):
+    if cutting or (there and not _export_is_right(wanted, found, hosts)):
         return [MakeExport(wanted.volume.id, hosts)]
     return []
 

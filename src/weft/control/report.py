@@ -7,7 +7,7 @@ then they stay in `deleting`, so that a crash repeats the step.
 from dataclasses import replace
 
 from weft.connection import AttachmentState, Connection
-from weft.control.reconcile import may_pass
+from weft.control.reconcile import is_lost, may_pass
 from weft.control.steps import (
     CreateVolume,
     DeleteSnapshot,
@@ -55,18 +55,30 @@ def report(wanted: Wanted, found: Found, outcome: Outcome) -> tuple[Write, ...]:
     state = _volume_state(wanted, found, outcome)
     if state is not None and state != wanted.state:
         writes.append(Put(VOLUME_STATES, state))
+    lost = _what_is_lost(wanted, found)
     for snapshot in wanted.snapshots:
-        writes += _report_snapshot(snapshot, found, outcome)
+        writes += _report_snapshot(snapshot, found, outcome, lost)
     for attachment in wanted.attachments:
-        writes += _report_attachment(attachment, outcome)
+        writes += _report_attachment(attachment, outcome, lost)
     return tuple(writes)
 
 
 def report_unobserved(wanted: Wanted, error: WeftError) -> tuple[Write, ...]:
-    """The rows to write when the pool or the target could not even be looked at: nothing changes but the reason."""
+    """The rows to write when the pool or the target could not even be looked at: nothing changes but the reason.
+
+    A reason that tells of something lasting, such as a refused growth, stands.
+    """
     state = wanted.state or VolumeState(id=wanted.volume.id, status=StateStatus.PENDING, generation=0)
-    said = replace(state, reason=str(error))
-    return (Put(VOLUME_STATES, said),) if said != wanted.state else ()
+    writes: list[Write] = []
+    if not (state.reason and state.status is not StateStatus.PENDING):
+        status = StateStatus.PENDING if wanted.is_settled else state.status
+        said = replace(state, status=status, reason=str(error))
+        writes += [Put(VOLUME_STATES, said)] if said != wanted.state else []
+    for each in wanted.attachments:
+        if each.attachment.deleting or each.state is None or each.state.status is StateStatus.PENDING:
+            row = _attachment_row(each, StateStatus.PENDING, reason=str(error))
+            writes += [Put(ATTACHMENT_STATES, row)] if row != each.state else []
+    return tuple(writes)
 
 
 def _forget_volume(wanted: Wanted) -> tuple[Write, ...]:
@@ -80,26 +92,37 @@ def _forget_volume(wanted: Wanted) -> tuple[Write, ...]:
     return tuple(writes)
 
 
+def _what_is_lost(wanted: Wanted, found: Found) -> str | None:
+    """A sentence about bytes that were there once and are not there now; None when nothing is lost."""
+    if wanted.state is None or not is_lost(wanted, found):
+        return None
+    if found.volume is None:
+        return f"volume {wanted.volume.id} has vanished from its pool; weft does not make data anew"
+    return (
+        f"volume {wanted.volume.id} has shrunk in its pool from {wanted.state.size} to {found.volume.size} bytes;"
+        " weft does not make data anew"
+    )
+
+
 def _volume_state(wanted: Wanted, found: Found, outcome: Outcome) -> VolumeState | None:
     volume, state = wanted.volume, wanted.state
     failure = _volume_failure(wanted, outcome)
     if failure is not None:
         return _failed_volume_state(wanted, found, failure)
-    if volume.deleting:
+    lost = _what_is_lost(wanted, found)
+    if state is not None and lost is not None and not volume.deleting:
+        return replace(state, status=StateStatus.ERROR, reason=lost)
+    if volume.deleting or found.volume is None:
         return state
-    if found.volume is None:
-        if state is None or not wanted.was_made:
-            return state
-        reason = f"volume {volume.id} has vanished from its pool; weft does not make data anew"
-        return replace(state, status=StateStatus.ERROR, generation=volume.generation, reason=reason)
-    growth_was_refused = wanted.is_settled and found.volume.size < volume.size
+    # What came of the present intent was written with it, and stands until there is another intent.
+    stands = state is not None and wanted.is_settled and state.status is StateStatus.AVAILABLE
     return VolumeState(
         id=volume.id,
         status=StateStatus.AVAILABLE,
         generation=volume.generation,
         size=found.volume.size,
         path=str(found.volume.path),
-        reason=state.reason if growth_was_refused and state is not None else "",
+        reason=state.reason if state is not None and stands else "",
     )
 
 
@@ -111,31 +134,34 @@ def _volume_failure(wanted: Wanted, outcome: Outcome) -> Failure | None:
 
 def _failed_volume_state(wanted: Wanted, found: Found, failure: Failure) -> VolumeState:
     volume, here = wanted.volume, found.volume
+    before = wanted.state or VolumeState(id=volume.id, status=StateStatus.PENDING, generation=0)
     passing = may_pass(failure)
-    if passing:
-        status = StateStatus.PENDING if here is None else StateStatus.AVAILABLE
+    if here is not None and not (volume.deleting and not passing):
+        status = StateStatus.AVAILABLE
     else:
-        status = StateStatus.ERROR if here is None or volume.deleting else StateStatus.AVAILABLE
-    before = wanted.state.generation if wanted.state is not None else 0
+        status = StateStatus.PENDING if passing else StateStatus.ERROR
     return VolumeState(
         id=volume.id,
         status=status,
-        generation=before if passing else volume.generation,
-        size=here.size if here is not None else 0,
-        path=str(here.path) if here is not None else "",
+        generation=before.generation if passing else volume.generation,
+        # A size tells that there were bytes, also when they are not to be seen now: they must not be made anew.
+        size=max(here.size, before.size) if here is not None else before.size,
+        path=str(here.path) if here is not None else before.path,
         reason=f"{_VERBS.get(type(failure.step), 'deleting')} volume {volume.name} failed: {failure.error}",
     )
 
 
-def _report_snapshot(wanted: WantedSnapshot, found: Found, outcome: Outcome) -> list[Write]:
+def _report_snapshot(wanted: WantedSnapshot, found: Found, outcome: Outcome, lost: str | None) -> list[Write]:
     snapshot = wanted.snapshot
     if DeleteSnapshot(snapshot) in outcome.done:
         return [Delete(Key(each.name, snapshot.id)) for each in (SNAPSHOTS, SNAPSHOT_STATES)]
-    state = _snapshot_state(wanted, found, outcome)
+    state = _snapshot_state(wanted, found, outcome, lost)
     return [Put(SNAPSHOT_STATES, state)] if state is not None and state != wanted.state else []
 
 
-def _snapshot_state(wanted: WantedSnapshot, found: Found, outcome: Outcome) -> SnapshotState | None:
+def _snapshot_state(
+    wanted: WantedSnapshot, found: Found, outcome: Outcome, lost: str | None
+) -> SnapshotState | None:
     snapshot, state = wanted.snapshot, wanted.state
     here = found.snapshots.get(snapshot.id)
     step = DeleteSnapshot(snapshot) if snapshot.deleting else TakeSnapshot(snapshot)
@@ -162,21 +188,29 @@ def _snapshot_state(wanted: WantedSnapshot, found: Found, outcome: Outcome) -> S
             size=here.size,
             path=str(here.path),
         )
+    if lost is not None and (state is None or state.status is StateStatus.PENDING):
+        return SnapshotState(
+            id=snapshot.id,
+            volume_id=snapshot.volume_id,
+            status=StateStatus.ERROR,
+            generation=snapshot.generation,
+            reason=lost,
+        )
     if state is None or state.status is not StateStatus.AVAILABLE:
         return state
     reason = f"snapshot {snapshot.id} has vanished from its pool; weft does not make data anew"
     return replace(state, status=StateStatus.ERROR, reason=reason)
 
 
-def _report_attachment(wanted: WantedAttachment, outcome: Outcome) -> list[Write]:
+def _report_attachment(wanted: WantedAttachment, outcome: Outcome, lost: str | None) -> list[Write]:
     attachment = wanted.attachment
     if attachment.deleting and any(isinstance(step, MakeExport | RemoveExport) for step in outcome.done):
         return [Delete(Key(each.name, attachment.id)) for each in (ATTACHMENTS, ATTACHMENT_STATES)]
-    state = _attachment_state(wanted, outcome)
+    state = _attachment_state(wanted, outcome, lost)
     return [Put(ATTACHMENT_STATES, state)] if state is not None and state != wanted.state else []
 
 
-def _attachment_state(wanted: WantedAttachment, outcome: Outcome) -> AttachmentState | None:
+def _attachment_state(wanted: WantedAttachment, outcome: Outcome, lost: str | None) -> AttachmentState | None:
     attachment, state = wanted.attachment, wanted.state
     failure = outcome.failure(MakeExport, RemoveExport)
     if failure is not None:
@@ -193,9 +227,11 @@ def _attachment_state(wanted: WantedAttachment, outcome: Outcome) -> AttachmentS
         )
         return _attachment_row(wanted, StateStatus.ERROR, reason=reason)
     connection = outcome.connections.get(attachment.host_id)
-    if connection is None:
-        return state
-    return _attachment_row(wanted, StateStatus.AVAILABLE, connection=connection)
+    if connection is not None:
+        return _attachment_row(wanted, StateStatus.AVAILABLE, connection=connection)
+    if state is not None and state.connection is not None:
+        return replace(state, reason=lost or "")
+    return _attachment_row(wanted, StateStatus.ERROR, reason=lost) if lost is not None else state
 
 
 def _attachment_row(

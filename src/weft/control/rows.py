@@ -1,5 +1,6 @@
 """What the verbs on all resources share: finding rows for a caller, and repeating after a lost race."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -12,7 +13,8 @@ from weft.requests import Caller
 OwnedT = TypeVar("OwnedT", Volume, Snapshot, Attachment, Host)
 ResultT = TypeVar("ResultT")
 
-_TRIES = 50
+_TRIES = 100
+_PAUSE_SECONDS = 0.002
 
 
 def now() -> datetime:
@@ -60,9 +62,9 @@ def claims(
 
 def retry_on_conflict(attempt: Callable[[], ResultT]) -> ResultT:
     """Repeat attempt, which reads, checks and writes, until no other writer came between."""
-    for _ in range(_TRIES):
+    for tries in range(_TRIES):
         try:
             return attempt()
         except RevisionConflictError:
-            continue
+            time.sleep(_PAUSE_SECONDS * min(tries, 10))
     raise UnavailableError("too many writers at once; try again")

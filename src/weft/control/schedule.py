@@ -11,10 +11,11 @@ from weft.views import PoolView
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlacementRequest:
-    """What a new volume asks of a pool. size is bytes; pool_id and protocol None: any."""
+    """What a new volume asks of a pool. size is bytes; what is None may be any."""
 
     size: int
-    availability_zone: str
+    availability_zone: str | None
+    multi_attach: bool = False
     pool_id: PoolId | None = None
     protocol: Protocol | None = None
     requirements: tuple[Requirement, ...] = ()
@@ -54,9 +55,11 @@ def _refusal(view: PoolView, request: PlacementRequest) -> str | None:
         return "is not the pool asked for"
     if view.status is not StateStatus.AVAILABLE:
         return f"is not available ({view.reason or 'not looked at yet'})"
-    if pool.availability_zone != request.availability_zone:
+    if request.availability_zone not in {None, pool.availability_zone}:
         return f"is in availability zone {pool.availability_zone}"
     if request.protocol is not None and pool.protocol is not request.protocol:
         return f"serves {pool.protocol}, not {request.protocol}"
+    if request.multi_attach and not pool.multi_attach:
+        return "does not let several hosts use a volume"
     unmet = next((each for each in request.requirements if not each.met_by(pool.capabilities)), None)
     return f"does not meet {unmet}" if unmet else None

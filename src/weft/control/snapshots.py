@@ -4,13 +4,13 @@ from dataclasses import replace
 
 from weft.control.pools import Pools
 from weft.control.rows import now, owned, owned_rows, retry_on_conflict
-from weft.control.status import view_snapshot
+from weft.control.status import is_settled, view_snapshot
 from weft.control.volumes import Volumes, check_metadata, check_update
-from weft.errors import ConflictError, InvalidValueError, NoSpaceError, NotFoundError
-from weft.model import GIB, Snapshot, SnapshotId, StateStatus, Status, VolumeId
+from weft.errors import ConflictError, InvalidValueError, NotFoundError
+from weft.model import Snapshot, SnapshotId, StateStatus, Status, VolumeId
 from weft.names import check_name, check_text, new_id
 from weft.ports import (
-    POOLS,
+    PROFILES,
     SNAPSHOT_STATES,
     SNAPSHOTS,
     VOLUME_STATES,
@@ -32,10 +32,15 @@ class Snapshots:
         self._volumes = volumes
 
     def create(self, caller: Caller, request: CreateSnapshotRequest) -> SnapshotView:
-        """Book the room and write that the snapshot is wanted. The volume must be available or in use."""
+        """Book the room and write that the snapshot is wanted.
+
+        Raises ConflictError when the volume is neither available nor in use, NoSpaceError when its pool has no room.
+        """
         check_name("name", request.name)
         check_text("description", request.description)
         check_metadata(request.metadata)
+        if request.profile_id is not None and self._store.get(PROFILES, request.profile_id) is None:
+            raise InvalidValueError("profileId", f"profile {request.profile_id} can't be found")
 
         def attempt() -> SnapshotView:
             try:
@@ -48,12 +53,8 @@ class Snapshots:
                     "only if the status of the volume is available or inUse, the snapshot can be created;"
                     f" the volume status is {view.status}"
                 )
-            pool = self._pools.get(volume.value.pool_id)
-            if view.size > pool.room:
-                raise NoSpaceError(
-                    f"pool {pool.pool.name} has room for {pool.room / GIB:.1f} GiB more, and the snapshot may come"
-                    f" to {view.size // GIB} GiB"
-                )
+            offer = self._pools.offer(volume.value.pool_id)
+            offer.check_room(view.size, "the snapshot")
             snapshot = Snapshot(
                 id=SnapshotId(new_id()),
                 volume_id=volume.value.id,
@@ -66,14 +67,13 @@ class Snapshots:
                 metadata=dict(request.metadata),
                 created_at=now(),
             )
-            booked_against = self._pools.row(volume.value.pool_id)
             self._store.transact(
                 {
                     Key(SNAPSHOTS.name, snapshot.id): Revision(0),
                     Key(VOLUMES.name, volume.value.id): volume.revision,
-                    Key(POOLS.name, booked_against.value.id): booked_against.revision,
+                    **offer.expected,
                 },
-                [Put(SNAPSHOTS, snapshot), Put(VOLUMES, volume.value), Put(POOLS, booked_against.value)],
+                [Put(SNAPSHOTS, snapshot), Put(VOLUMES, volume.value), offer.booking],
             )
             return view_snapshot(snapshot, None)
 
@@ -141,11 +141,7 @@ class Snapshots:
 
     def is_settled(self, snapshot: Snapshot) -> bool:
         state = self._store.get(SNAPSHOT_STATES, snapshot.id)
-        return (
-            state is not None
-            and state.value.generation == snapshot.generation
-            and state.value.status is not StateStatus.PENDING
-        )
+        return is_settled(snapshot, state.value if state is not None else None)
 
     def _refuse_while_read(self, volume_id: VolumeId, snapshot_id: SnapshotId) -> None:
         volume = self._store.get(VOLUMES, volume_id)

@@ -77,6 +77,16 @@ def view_attachment(attachment: Attachment, state: AttachmentState | None) -> At
     )
 
 
+def is_settled(
+    wanted: Volume | Snapshot | Attachment, state: VolumeState | SnapshotState | AttachmentState | None
+) -> bool:
+    """Whether the node has done with the present intent, or cannot do anything about it before something changes."""
+    if state is None or state.status is StateStatus.PENDING:
+        return False
+    given_up = state.status is StateStatus.ERROR and not wanted.deleting
+    return given_up or state.generation == wanted.generation
+
+
 def _settled(wanted: Snapshot | Attachment, state: SnapshotState | AttachmentState | None) -> bool:
     return state is not None and state.generation == wanted.generation
 

@@ -116,10 +116,9 @@ class RemoveExport:
     volume_id: VolumeId
 
 
-VolumeStep = CreateVolume | ExtendVolume | RevertVolume | DeleteVolume
-SnapshotStep = TakeSnapshot | DeleteSnapshot
+DataStep = CreateVolume | ExtendVolume | RevertVolume | DeleteVolume | TakeSnapshot | DeleteSnapshot
 ExportStep = MakeExport | RemoveExport
-Step = VolumeStep | SnapshotStep | ExportStep
+Step = DataStep | ExportStep
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,21 +1,22 @@
 """Volumes: the verbs that write intent, and what a client sees of them."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
 
-from weft.control.pools import Pools
+from weft.control.pools import Offer, Pools
 from weft.control.profiles import Profiles
 from weft.control.requirements import requirements
 from weft.control.rows import now, owned, owned_rows, retry_on_conflict
 from weft.control.schedule import PlacementRequest, choose
-from weft.control.status import view_snapshot, view_volume
-from weft.errors import ConflictError, InvalidValueError, NoSpaceError, NotFoundError
-from weft.model import GIB, Profile, Revert, Snapshot, SnapshotId, StateStatus, Status, Volume, VolumeId
+from weft.control.status import is_settled, view_snapshot, view_volume
+from weft.errors import ConflictError, InvalidValueError, NotFoundError
+from weft.model import GIB, Profile, Revert, Snapshot, SnapshotId, Status, Volume, VolumeId
 from weft.names import check_name, check_size, check_text, new_id
 from weft.ports import (
     ATTACHMENT_STATES,
     ATTACHMENTS,
-    POOLS,
+    PROFILES,
     SNAPSHOT_STATES,
     SNAPSHOTS,
     VOLUME_STATES,
@@ -46,26 +47,27 @@ class Volumes:
         Raises InvalidValueError, NoSpaceError when no pool has room, ConflictError when the snapshot it is to be
         made from is not available.
         """
-        profile = self._profiles.chosen(request.profile_id)
+        self._profiles.chosen(request.profile_id)
         check_name("name", request.name)
         check_text("description", request.description)
         check_size("size", request.size)
         check_metadata(request.metadata)
         if request.availability_zone is not None:
             check_name("availabilityZone", request.availability_zone)
-        return retry_on_conflict(lambda: self._create(caller, request, profile))
+        return retry_on_conflict(lambda: self._create(caller, request))
 
-    def _create(self, caller: Caller, request: CreateVolumeRequest, profile: Profile) -> VolumeView:
+    def _create(self, caller: Caller, request: CreateVolumeRequest) -> VolumeView:
+        profile = self._profiles.chosen(request.profile_id)
         source = self._source(caller, request)
         if source is not None:
             source_pool = owned(self._store, VOLUMES, caller, source.value.volume_id, "volume").value.pool_id
             if request.pool_id not in {None, source_pool}:
                 raise InvalidValueError("poolId", "a volume from a snapshot is made in the snapshot's pool")
             request = replace(request, pool_id=source_pool)
-        pool = choose(self._pools.list(), _placement(request, profile)).pool
-        wants_multi_attach = (
-            profile.custom_properties.get("capabilities:multiAttach", "").strip() == "<is> true"
-        )
+        placement = _placement(request, profile.value)
+        offers = self._pools.offers()
+        pool = choose([each.view for each in offers], placement).pool
+        offer = next(each for each in offers if each.view.pool.id == pool.id)
         volume = Volume(
             id=VolumeId(new_id()),
             tenant_id=caller.tenant_id,
@@ -74,19 +76,19 @@ class Volumes:
             description=request.description,
             size=request.size,
             pool_id=pool.id,
-            profile_id=profile.id,
+            profile_id=profile.value.id,
             availability_zone=pool.availability_zone,
-            multi_attach=request.multi_attach or wants_multi_attach,
+            multi_attach=placement.multi_attach,
             source_snapshot_id=request.snapshot_id,
             metadata=dict(request.metadata),
             created_at=now(),
         )
-        booked_against = self._pools.row(pool.id)
         expected = {
             Key(VOLUMES.name, volume.id): Revision(0),
-            Key(POOLS.name, pool.id): booked_against.revision,
+            Key(PROFILES.name, profile.value.id): profile.revision,
+            **offer.expected,
         }
-        writes: list[Write] = [Put(VOLUMES, volume), Put(POOLS, booked_against.value)]
+        writes: list[Write] = [Put(VOLUMES, volume), Put(PROFILES, profile.value), offer.booking]
         if source is not None:
             expected[Key(SNAPSHOTS.name, source.value.id)] = source.revision
             writes.append(Put(SNAPSHOTS, source.value))
@@ -151,7 +153,7 @@ class Volumes:
                 updated_at=now(),
             )
             check_metadata(changed.metadata)
-            self._put(row, changed)
+            self._store.transact({Key(VOLUMES.name, volume_id): row.revision}, [Put(VOLUMES, changed)])
             return self.view(changed)
 
         return retry_on_conflict(attempt)
@@ -174,13 +176,9 @@ class Volumes:
                     "new size for extend must be greater than current size."
                     f"(current: {view.size // GIB} GB, extended: {size // GIB} GB).",
                 )
-            pool = self._pools.get(row.value.pool_id)
-            if size - view.size > pool.room:
-                raise NoSpaceError(
-                    f"pool {pool.pool.name} has room for {pool.room / GIB:.1f} GiB more,"
-                    f" and {(size - view.size) // GIB} GiB more are asked for"
-                )
-            return self._change_intent(row, view, size=size)
+            offer = self._pools.offer(row.value.pool_id)
+            offer.check_room(size - view.size, "the growth")
+            return self._change_intent(row, view, size=size, booked=offer)
 
         return retry_on_conflict(attempt)
 
@@ -202,10 +200,20 @@ class Volumes:
             status = view_snapshot(snapshot.value, found.value if found is not None else None).status
             if status is not Status.AVAILABLE:
                 raise ConflictError(f"snapshot {snapshot.value.name} is {status}")
+            self._refuse_while_taking_snapshots(row.value)
             revert = Revert(snapshot_id=snapshot_id, generation=row.value.generation + 1)
-            return self._change_intent(row, view, size=view.size, revert=revert)
+            return self._change_intent(row, view, revert=revert, source=snapshot)
 
         return retry_on_conflict(attempt)
+
+    def _refuse_while_taking_snapshots(self, volume: Volume) -> None:
+        of_volume = {"volume_id": volume.id}
+        states = {row.value.id: row.value for row in self._store.list(SNAPSHOT_STATES, where=of_volume)}
+        for row in self._store.list(SNAPSHOTS, where=of_volume):
+            if view_snapshot(row.value, states.get(row.value.id)).status is Status.CREATING:
+                raise ConflictError(
+                    f"snapshot {row.value.name} of volume {volume.name} is still being taken; revert after it"
+                )
 
     def delete(self, caller: Caller, volume_id: VolumeId) -> None:
         """Ask for deletion. A volume that is being deleted already stays so."""
@@ -233,11 +241,7 @@ class Volumes:
     def is_settled(self, volume: Volume) -> bool:
         """Whether the node has dealt with the volume's present intent."""
         state = self._store.get(VOLUME_STATES, volume.id)
-        return (
-            state is not None
-            and state.value.generation == volume.generation
-            and state.value.status is not StateStatus.PENDING
-        )
+        return is_settled(volume, state.value if state is not None else None)
 
     def _change_intent(
         self,
@@ -245,9 +249,12 @@ class Volumes:
         view: VolumeView,
         *,
         size: int | None = None,
+        booked: Offer | None = None,
         revert: Revert | None = None,
+        source: Row[Snapshot] | None = None,
         deleting: bool = False,
     ) -> VolumeView:
+        """Write new intent. Growth that was refused before is not part of it, so size is what the volume has."""
         changed = replace(
             row.value,
             size=view.size if size is None else size,
@@ -256,28 +263,27 @@ class Volumes:
             generation=row.value.generation + 1,
             updated_at=now(),
         )
-        self._put(row, changed)
-        return self.view(changed)
-
-    def _put(self, row: Row[Volume], changed: Volume) -> None:
         expected = {Key(VOLUMES.name, changed.id): row.revision}
         writes: list[Write] = [Put(VOLUMES, changed)]
-        if changed.size > row.value.size:
-            booked_against = self._pools.row(changed.pool_id)
-            expected[Key(POOLS.name, changed.pool_id)] = booked_against.revision
-            writes.append(Put(POOLS, booked_against.value))
+        if booked is not None:
+            expected |= booked.expected
+            writes.append(booked.booking)
+        if source is not None:
+            expected[Key(SNAPSHOTS.name, source.value.id)] = source.revision
         self._store.transact(expected, writes)
+        return self.view(changed)
 
 
 def _placement(request: CreateVolumeRequest, profile: Profile) -> PlacementRequest:
+    wanted = requirements(profile.custom_properties)
+    multi_attach = any(each.key == "multiAttach" and each.met_by({"multiAttach": "true"}) for each in wanted)
     return PlacementRequest(
         size=request.size,
-        availability_zone=request.availability_zone or "default",
+        availability_zone=request.availability_zone or (None if request.pool_id else "default"),
+        multi_attach=request.multi_attach or multi_attach,
         pool_id=request.pool_id,
         protocol=profile.access_protocol,
-        requirements=tuple(
-            each for each in requirements(profile.custom_properties) if each.key != "multiAttach"
-        ),
+        requirements=tuple(each for each in wanted if each.key != "multiAttach"),
     )
 
 
@@ -289,10 +295,8 @@ def check_update(request: UpdateRequest) -> None:
     check_metadata(request.metadata or {})
 
 
-def check_metadata(metadata: object) -> None:
+def check_metadata(metadata: Mapping[str, str]) -> None:
     """At most 64 short texts by short names."""
-    if not isinstance(metadata, dict):
-        raise InvalidValueError("metadata", "must be an object of strings")
     if len(metadata) > _MAXIMUM_METADATA:
         raise InvalidValueError("metadata", f"holds more than {_MAXIMUM_METADATA} entries")
     for key, value in metadata.items():

@@ -21,7 +21,7 @@ Migration = Callable[[sqlite3.Connection], None]
 
 _REMEMBERED_TRANSACTIONS = 4096
 _BUSY_SECONDS = 10.0
-_INDEXED = ("volume_id", "host_id", "pool_id")
+_INDEXED = ("volume_id", "host_id", "source_snapshot_id", "profile_id")
 
 
 def _first_schema(database: sqlite3.Connection) -> None:
@@ -47,10 +47,10 @@ class SqliteStore:
 
     def __init__(self, path: Path, *, migrations: Sequence[Migration] = MIGRATIONS) -> None:
         self._path = path
+        self._closed = False
         self._changed = threading.Condition()
         self._history: deque[tuple[Revision, frozenset[Key]]] = deque(maxlen=_REMEMBERED_TRANSACTIONS)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        _make_private(path)
         with self._errors():
             self._database = sqlite3.connect(
                 path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
@@ -97,12 +97,16 @@ class SqliteStore:
 
     def transact(self, expected: Mapping[Key, Revision], writes: Sequence[Write]) -> Revision:
         with self._changed:
-            revision = Revision(self._revision + 1)
             with self._errors(), self._transaction():
+                # Asked anew, for a commit that failed half-way may have happened all the same.
+                newest: int = self._database.execute("SELECT revision FROM history").fetchone()[0]
+                revision = Revision(newest + 1)
                 for key, wanted in expected.items():
                     self._expect(key, wanted)
                 touched = frozenset(self._write(each, revision) for each in writes)
                 self._database.execute("UPDATE history SET revision = ?", (revision,))
+            if newest != self._revision:
+                self._history.clear()
             self._revision = revision
             self._history.append((revision, touched))
             self._changed.notify_all()
@@ -114,7 +118,9 @@ class SqliteStore:
 
     def watch(self, since: Revision, timeout: float) -> Changes:
         with self._changed:
-            self._changed.wait_for(lambda: self._revision > since, timeout)
+            self._changed.wait_for(lambda: self._closed or self._revision > since, timeout)
+            if self._closed:
+                raise UnavailableError(f"the database {self._path} was closed")
             if self._revision <= since:
                 return Changes(since, frozenset())
             oldest = self._history[0][0] - 1 if self._history else self._revision
@@ -124,7 +130,9 @@ class SqliteStore:
             return Changes(self._revision, keys)
 
     def close(self) -> None:
+        """Close the file; whoever waits or comes later gets UnavailableError."""
         with self._changed:
+            self._closed = True
             self._database.close()
             self._changed.notify_all()
 
@@ -154,7 +162,7 @@ class SqliteStore:
     def _row(self, table: Table[RowT], body: str, revision: int) -> Row[RowT]:
         try:
             return Row(msgspec.json.decode(body, type=table.row), Revision(revision))
-        except msgspec.ValidationError as error:
+        except msgspec.DecodeError as error:
             raise DataError(f"a row of {table.name} in {self._path} cannot be read: {error}") from error
 
     def _migrate(self, migrations: Sequence[Migration]) -> None:
@@ -167,20 +175,30 @@ class SqliteStore:
         if 0 < version < len(migrations):
             self._back_up(version)
         for target, migrate in enumerate(migrations[version:], start=version + 1):
-            with self._transaction():
-                migrate(self._database)
-                self._database.execute(f"PRAGMA user_version = {target}")
+            try:
+                with self._transaction():
+                    migrate(self._database)
+                    self._database.execute(f"PRAGMA user_version = {target}")
+            except Exception as error:
+                raise DataError(
+                    f"{self._path} could not be brought to schema version {target} and stays at {target - 1}: {error}"
+                ) from error
 
     def _back_up(self, version: int) -> None:
         final = self._path.with_name(f"{self._path.name}.version-{version}")
         partial = final.with_name(final.name + ".partial")
-        partial.unlink(missing_ok=True)
-        os.close(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        with closing(sqlite3.connect(partial)) as copy:
-            self._database.backup(copy)
-        _sync(partial)
-        partial.rename(final)
-        _sync(final.parent)
+        try:
+            partial.unlink(missing_ok=True)
+            os.close(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            with closing(sqlite3.connect(partial)) as copy:
+                self._database.backup(copy)
+            _sync(partial)
+            partial.rename(final)
+            _sync(final.parent)
+        except (OSError, sqlite3.Error) as error:
+            raise DataError(
+                f"{self._path} must be backed up to {final} before its schema changes, and cannot be: {error}"
+            ) from error
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -201,12 +219,29 @@ class SqliteStore:
             raise self._translated(error) from error
 
     def _translated(self, error: sqlite3.Error) -> WeftError:
+        if self._closed:
+            return UnavailableError(f"the database {self._path} was closed")
         code = getattr(error, "sqlite_errorcode", None)
         if code == sqlite3.SQLITE_FULL:
             return NoSpaceError(f"the file system that holds {self._path} is full; make room there")
         if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
             return UnavailableError(f"{self._path} is locked by another process")
         return DataError(f"the database {self._path} cannot be used: {error}")
+
+
+def _make_private(path: Path) -> None:
+    """Make the file if it is not there, readable by its owner alone; SQLite gives its other files the same mode."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise DataError(f"the database {path} cannot be opened: {error.strerror}") from error
+    try:
+        os.fchmod(descriptor, 0o600)
+    except PermissionError as error:
+        raise DataError(f"the database {path} belongs to another user") from error
+    finally:
+        os.close(descriptor)
 
 
 def _sync(path: Path) -> None:

@@ -1,0 +1,276 @@
+"""One pass over one volume: observe, plan, do, write down."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import assert_never
+
+from weft.connection import Connection
+from weft.control.locks import IdLocks, Turns
+from weft.control.reconcile import is_blocked, is_lost, plan
+from weft.control.report import report, report_unobserved
+from weft.control.steps import (
+    CreateVolume,
+    DeleteSnapshot,
+    DeleteVolume,
+    ExportStep,
+    ExtendVolume,
+    Failure,
+    Found,
+    MakeExport,
+    Outcome,
+    RemoveExport,
+    RevertVolume,
+    Step,
+    TakeSnapshot,
+    Wanted,
+    WantedAttachment,
+    WantedSnapshot,
+)
+from weft.errors import DataError, NotFoundError, UnavailableError, WeftError
+from weft.model import (
+    Export,
+    ExportHost,
+    HostId,
+    PoolId,
+    PoolState,
+    Protocol,
+    Snapshot,
+    SnapshotId,
+    StateStatus,
+    Volume,
+    VolumeId,
+)
+from weft.ports import (
+    ATTACHMENT_STATES,
+    ATTACHMENTS,
+    HOSTS,
+    POOL_STATES,
+    POOLS,
+    SNAPSHOT_STATES,
+    SNAPSHOTS,
+    VOLUME_STATES,
+    VOLUMES,
+    Put,
+    Store,
+    Target,
+    VolumeDriver,
+    Write,
+)
+
+_log = logging.getLogger("weft.node")
+
+
+class Settler:
+    """Brings single volumes to what is wanted, through the drivers and targets of one node.
+
+    At most data_steps volumes have work done on their bytes at once; one that gets no turn is left as it is, and
+    come_again is called with its id once it should be tried again.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        drivers: Mapping[PoolId, VolumeDriver],
+        targets: Mapping[Protocol, Target],
+        *,
+        data_steps: int,
+        come_again: Callable[[VolumeId], None],
+    ) -> None:
+        self._store = store
+        self._drivers = drivers
+        self._targets = targets
+        self._locks = IdLocks()
+        self._turns: Turns[VolumeId] = Turns(data_steps, come_again)
+
+    def settle(self, volume_id: VolumeId) -> bool:
+        """One pass over a volume, as far as it goes; whether something failed, so that another pass is due."""
+        while (wanted := self._wanted(volume_id)) is not None:
+            copied, deleted = _snapshots_to_lock(wanted)
+            with self._locks.hold(volume_id, *deleted, shared=copied):
+                wanted = self._wanted(volume_id)
+                if wanted is None:
+                    return False
+                still_copied, still_deleted = _snapshots_to_lock(wanted)
+                if still_copied <= copied and still_deleted <= deleted:
+                    return self._settle_locked(wanted)
+        return False
+
+    def measure_pool(self, pool_id: PoolId) -> None:
+        """Write down how much room a pool has, if that has changed."""
+        try:
+            capacity = self._drivers[pool_id].capacity()
+        except Exception as error:  # noqa: BLE001 -- whatever a driver meets must be written on the pool's row
+            reason = str(_as_weft_error(f"measuring pool {pool_id}", error))
+            state = PoolState(id=pool_id, status=StateStatus.ERROR, reason=reason)
+        else:
+            state = PoolState(
+                id=pool_id, status=StateStatus.AVAILABLE, total=capacity.total, free=capacity.free
+            )
+        found = self._store.get(POOL_STATES, pool_id)
+        if found is None or found.value != state:
+            self._store.transact({}, [Put(POOL_STATES, state)])
+
+    def _settle_locked(self, wanted: Wanted) -> bool:
+        try:
+            found = self._observe(wanted.volume)
+        except Exception as error:  # noqa: BLE001 -- whatever a door meets must be written on the volume's row
+            self._write(
+                report_unobserved(wanted, _as_weft_error(f"looking at volume {wanted.volume.id}", error))
+            )
+            return True
+        steps = plan(wanted, found)
+        if all(isinstance(step, ExportStep) for step in steps):
+            return self._do_and_report(wanted, found, steps)
+        if not self._turns.take(wanted.volume.id):
+            return False
+        try:
+            failed = self._do_and_report(wanted, found, steps)
+            self.measure_pool(wanted.volume.pool_id)
+        finally:
+            self._turns.give_back()
+        return failed
+
+    def _do_and_report(self, wanted: Wanted, found: Found, steps: Sequence[Step]) -> bool:
+        outcome = self._do(wanted, found, steps)
+        if steps:
+            try:
+                found = self._observe(wanted.volume)
+            except Exception as error:  # noqa: BLE001 -- as above
+                trouble = _as_weft_error(f"looking at volume {wanted.volume.id}", error)
+                self._write(report_unobserved(wanted, trouble))
+                return True
+        self._write(report(wanted, found, outcome))
+        return bool(outcome.failed)
+
+    def _wanted(self, volume_id: VolumeId) -> Wanted | None:
+        row = self._store.get(VOLUMES, volume_id)
+        if row is None or row.value.pool_id not in self._drivers:
+            return None
+        volume = row.value
+        state = self._store.get(VOLUME_STATES, volume_id)
+        source = self._store.get(SNAPSHOTS, volume.source_snapshot_id) if volume.source_snapshot_id else None
+        of_volume = {"volume_id": volume_id}
+        snapshot_states = {
+            each.value.id: each.value for each in self._store.list(SNAPSHOT_STATES, where=of_volume)
+        }
+        states = {each.value.id: each.value for each in self._store.list(ATTACHMENT_STATES, where=of_volume)}
+        return Wanted(
+            volume=volume,
+            state=state.value if state is not None else None,
+            source=source.value if source is not None else None,
+            snapshots=tuple(
+                WantedSnapshot(each.value, snapshot_states.get(each.value.id))
+                for each in self._store.list(SNAPSHOTS, where=of_volume)
+            ),
+            attachments=tuple(
+                WantedAttachment(
+                    each.value,
+                    states.get(each.value.id),
+                    host.value if (host := self._store.get(HOSTS, each.value.host_id)) is not None else None,
+                )
+                for each in self._store.list(ATTACHMENTS, where=of_volume)
+            ),
+        )
+
+    def _observe(self, volume: Volume) -> Found:
+        driver = self._drivers[volume.pool_id]
+        return Found(
+            volume=driver.volume(volume.id),
+            snapshots=driver.snapshots(volume.id),
+            export=self._target(volume).export(volume.id),
+        )
+
+    def _do(self, wanted: Wanted, found: Found, steps: Sequence[Step]) -> Outcome:
+        done: list[Step] = []
+        failed: list[Failure] = []
+        connections: dict[HostId, Connection] = {}
+        for step in steps:
+            if any(is_blocked(step, failure.step) for failure in failed):
+                continue
+            what = f"volume {wanted.volume.id}: {type(step).__name__}"
+            try:
+                connections.update(self._do_one(wanted, found, step))
+            except Exception as error:  # noqa: BLE001 -- one volume's trouble must be written on its row
+                failed.append(Failure(step, _as_weft_error(what, error)))
+            else:
+                _log.info("%s done", what)
+                done.append(step)
+        return Outcome(done=tuple(done), failed=tuple(failed), connections=connections)
+
+    def _do_one(self, wanted: Wanted, found: Found, step: Step) -> Mapping[HostId, Connection]:
+        driver, target = self._drivers[wanted.volume.pool_id], self._target(wanted.volume)
+        match step:
+            case CreateVolume(volume, source):
+                _check_source(volume, wanted)
+                driver.create(volume, source)
+            case ExtendVolume(volume):
+                driver.extend(volume)
+            case RevertVolume(volume, snapshot_id):
+                driver.revert(volume, _snapshot(wanted, snapshot_id))
+            case DeleteVolume(volume):
+                driver.delete(volume)
+            case TakeSnapshot(snapshot):
+                driver.snapshot(snapshot)
+            case DeleteSnapshot(snapshot):
+                driver.delete_snapshot(snapshot)
+            case MakeExport(_, hosts):
+                return target.create_export(_export(wanted, driver, found, hosts))
+            case RemoveExport(volume_id):
+                target.remove_export(volume_id)
+            case _:
+                assert_never(step)
+        return {}
+
+    def _target(self, volume: Volume) -> Target:
+        pool = self._store.get(POOLS, volume.pool_id)
+        protocol = pool.value.protocol if pool is not None else Protocol.NVMEOF
+        target = self._targets.get(protocol)
+        if target is None:
+            raise UnavailableError(f"this node has no {protocol} target")
+        return target
+
+    def _write(self, writes: Sequence[Write]) -> None:
+        if writes:
+            self._store.transact({}, writes)
+
+
+def _snapshots_to_lock(wanted: Wanted) -> tuple[frozenset[SnapshotId], frozenset[SnapshotId]]:
+    """The snapshots that a pass may copy from, which others may do too, and those that it may delete."""
+    is_copy = wanted.source is not None and not wanted.was_made
+    copied = [wanted.source.id] if wanted.source is not None and is_copy else []
+    return frozenset(copied), frozenset(
+        each.snapshot.id for each in wanted.snapshots if each.snapshot.deleting
+    )
+
+
+def _export(wanted: Wanted, driver: VolumeDriver, found: Found, hosts: tuple[ExportHost, ...]) -> Export:
+    """What to show: the volume as it is now, or, when its bytes are not all there, what was shown before."""
+    volume_id = wanted.volume.id
+    volume = None if is_lost(wanted, found) else driver.volume(volume_id)
+    if volume is not None:
+        return Export(volume_id=volume_id, path=volume.path, size=volume.size, hosts=hosts)
+    if found.export is not None:
+        return Export(volume_id=volume_id, path=found.export.path, size=found.export.size, hosts=hosts)
+    raise UnavailableError(f"volume {volume_id} is not there to be exported")
+
+
+def _check_source(volume: Volume, wanted: Wanted) -> None:
+    if volume.source_snapshot_id is not None and wanted.source is None:
+        raise NotFoundError(
+            f"snapshot {volume.source_snapshot_id}, which the volume is to be made from, is gone"
+        )
+
+
+def _snapshot(wanted: Wanted, snapshot_id: SnapshotId) -> Snapshot:
+    for each in wanted.snapshots:
+        if each.snapshot.id == snapshot_id:
+            return each.snapshot
+    raise NotFoundError(f"snapshot {snapshot_id} is gone")
+
+
+def _as_weft_error(what: str, error: Exception) -> WeftError:
+    if isinstance(error, WeftError):
+        _log.warning("%s failed: %s", what, error)
+        return error
+    _log.error("%s met an unexpected error", what, exc_info=error)
+    return DataError(f"an unexpected error, see the log: {error}")
