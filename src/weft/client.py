@@ -44,8 +44,9 @@ from weft.wire.codec import decode_reply, encode
 from weft.wire.errors import ErrorObject
 from weft.wire.hosts import HostBody, HostResource
 from weft.wire.pools import PoolResource
-from weft.wire.profiles import ProfileBody, ProfileResource, VersionObject
+from weft.wire.profiles import ProfileBody, ProfileResource
 from weft.wire.snapshots import SnapshotBody, SnapshotResource
+from weft.wire.versions import VersionObject
 from weft.wire.volumes import ResizeBody, RevertBody, UpdateBody, VolumeBody, VolumeResource
 
 ReplyT = TypeVar("ReplyT")

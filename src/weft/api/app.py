@@ -3,7 +3,7 @@
 import asyncio
 import re
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
@@ -76,14 +76,7 @@ def build_app(service: Service, gate: Gate, waiters: Waiters | None = None) -> S
     waiters is shared by the applications of one server.
     """
     api = Api(service, waiters or Waiters())
-    routes = [
-        Route(path, _endpoint(api, handler, None), methods=[method])
-        for method, path, handler in PUBLIC_ROUTES
-    ]
-    routes += [
-        Route(f"/v1beta/{{tenant}}{path}", _endpoint(api, handler, gate), methods=[method])
-        for method, path, handler in ROUTES
-    ]
+    routes = [*_routes(api, "", PUBLIC_ROUTES, None), *_routes(api, "/v1beta/{tenant}", ROUTES, gate)]
     app = Starlette(
         routes=routes,
         exception_handlers={
@@ -95,7 +88,20 @@ def build_app(service: Service, gate: Gate, waiters: Waiters | None = None) -> S
     return app
 
 
-def _endpoint(api: Api, handler: Handler, gate: Gate | None) -> Callable[[Request], Awaitable[Response]]:
+def _routes(
+    api: Api, prefix: str, table: Sequence[tuple[str, str, Handler]], gate: Gate | None
+) -> Iterator[Route]:
+    """One route for each path, so that a method that it does not know is told those that it does."""
+    paths: dict[str, dict[str, Handler]] = {}
+    for method, path, handler in table:
+        paths.setdefault(path, {})[method] = handler
+    for path, handlers in paths.items():
+        yield Route(prefix + path, _endpoint(api, handlers, gate), methods=list(handlers))
+
+
+def _endpoint(
+    api: Api, handlers: Mapping[str, Handler], gate: Gate | None
+) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         try:
             if gate is not None:
@@ -109,6 +115,7 @@ def _endpoint(api: Api, handler: Handler, gate: Gate | None) -> Callable[[Reques
                 hung_up=threading.Event(),
             )
             async with _noticing_hang_up(request, call):
+                handler = handlers["GET" if request.method == "HEAD" else request.method]
                 return _response(await run_in_threadpool(handler, api, call), call)
         except Exception as error:  # noqa: BLE001 -- every failure becomes an answer, and bugs are logged there
             return error_response(error, f"{request.method} {request.url.path!r}")

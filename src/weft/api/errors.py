@@ -51,15 +51,17 @@ def error_response(error: Exception, doing: str) -> Response:
     return _response(ErrorObject.of(error, status), headers)
 
 
-def http_exception_response(_request: Request, error: Exception) -> Response:
+def http_exception_response(request: Request, error: Exception) -> Response:
     """The answer to a path or method that there is not."""
     if not isinstance(error, HTTPException):
-        return error_response(error, "routing")
+        return error_response(error, f"routing {request.url.path!r}")
     if error.status_code == 404:
         answer = ErrorObject(code=404, message="there is nothing at this path", kind="notFound")
     else:
         answer = ErrorObject(
-            code=error.status_code, message=f"{error.detail}: this path does not know it", kind="unsupported"
+            code=error.status_code,
+            message=f"this path does not know {request.method}: {error.detail}",
+            kind="unsupported",
         )
     return _response(answer, dict(error.headers or {}))
 

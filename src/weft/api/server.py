@@ -35,9 +35,9 @@ class ApiServer:
     has an application of its own.
     """
 
-    def __init__(self, config: Config, service: Service) -> None:
-        self._config = config
+    def __init__(self, service: Service, config: Config) -> None:
         self._service = service
+        self._config = config
         self._waiters = Waiters()
         self._sockets = ExitStack()
         self._servers: list[tuple[uvicorn.Server, list[socket.socket]]] = []

@@ -2,7 +2,7 @@
 
 from weft.api.call import Answer, Api, Call
 from weft.errors import NotFoundError
-from weft.wire.profiles import VERSION
+from weft.wire.versions import VERSION
 
 
 def list_(_api: Api, _call: Call) -> Answer:

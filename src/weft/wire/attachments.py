@@ -77,10 +77,10 @@ class AttachmentResource(Resource, kw_only=True):
     user_id: str = ""
     host_id: str = ""
     volume_id: str = ""
-    status: str = ""
+    status: Status
     mountpoint: str = ""
-    attach_mode: str = ""
-    access_protocol: str = ""
+    attach_mode: AccessMode
+    access_protocol: Protocol
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
     connection_info: ConnectionInfo
     status_reason: str = ""
@@ -96,10 +96,10 @@ class AttachmentResource(Resource, kw_only=True):
             user_id=attachment.user_id,
             host_id=attachment.host_id,
             volume_id=attachment.volume_id,
-            status=view.status.value,
+            status=view.status,
             mountpoint=attachment.mountpoint,
-            attach_mode=attachment.access_mode.value,
-            access_protocol=attachment.protocol.value,
+            attach_mode=attachment.access_mode,
+            access_protocol=attachment.protocol,
             metadata=dict(attachment.metadata),
             connection_info=ConnectionInfo.of(view.connection),
             status_reason=view.reason,
@@ -116,12 +116,12 @@ class AttachmentResource(Resource, kw_only=True):
                 host_id=HostId(self.host_id),
                 volume_id=VolumeId(self.volume_id),
                 mountpoint=self.mountpoint,
-                access_mode=AccessMode(self.attach_mode),
-                protocol=Protocol(self.access_protocol),
+                access_mode=self.attach_mode,
+                protocol=self.access_protocol,
                 metadata=self.metadata,
                 deleting=self.status in {Status.DELETING, Status.ERROR_DELETING},
             ),
-            status=Status(self.status),
+            status=self.status,
             connection=self.connection_info.connection(),
             reason=self.status_reason,
         )

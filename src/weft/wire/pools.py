@@ -17,7 +17,7 @@ class DataStorage(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=Tr
 
 
 class IoConnectivity(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True):
-    access_protocol: str = ""
+    access_protocol: Protocol | None = None
 
 
 class DataProtection(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True):
@@ -45,7 +45,7 @@ class PoolResource(Resource, kw_only=True):
     free_capacity: int = 0
     consumed_capacity: int = 0
     multi_attach: bool
-    storage_type: str = ""
+    storage_type: StorageType
     extras: Extras
     total_bytes: int = 0
     free_bytes: int = 0
@@ -69,10 +69,10 @@ class PoolResource(Resource, kw_only=True):
             free_capacity=whole_gib(view.room),
             consumed_capacity=whole_gib(view.booked),
             multi_attach=pool.multi_attach,
-            storage_type=pool.storage_type.value,
+            storage_type=pool.storage_type,
             extras=Extras(
                 data_storage=DataStorage(provisioning_policy="Thin", compression=False, deduplication=False),
-                io_connectivity=IoConnectivity(access_protocol=pool.protocol.value),
+                io_connectivity=IoConnectivity(access_protocol=pool.protocol),
                 data_protection=DataProtection(is_isolated=False),
                 advanced=dict(pool.capabilities),
             ),
@@ -93,8 +93,8 @@ class PoolResource(Resource, kw_only=True):
                 description=self.description,
                 node_id=NodeId(self.dock_id),
                 availability_zone=self.availability_zone,
-                storage_type=StorageType(self.storage_type),
-                protocol=Protocol(self.extras.io_connectivity.access_protocol),
+                storage_type=self.storage_type,
+                protocol=self.extras.io_connectivity.access_protocol or Protocol.ISCSI,
                 multi_attach=self.multi_attach,
                 over_commit=self.over_commit,
                 capabilities=self.extras.advanced,

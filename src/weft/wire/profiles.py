@@ -9,6 +9,7 @@ from weft.model import Profile, ProfileId, Protocol, StorageType
 from weft.requests import ProfileRequest
 from weft.wire.base import Body, Resource, format_time, parse_creation_time, parse_time
 from weft.wire.codec import decode_body, encode
+from weft.wire.pools import DataStorage, IoConnectivity
 
 _ACCESS_PROTOCOL = "provisioningProperties.ioConnectivity.accessProtocol"
 _DEEPEST = 8
@@ -35,7 +36,9 @@ class ProfileBody(Body, kw_only=True):
             name=request.name,
             description=request.description,
             storage_type=request.storage_type,
-            provisioning_properties=_provisioning(protocol) if protocol is not None else {},
+            provisioning_properties={"ioConnectivity": {"accessProtocol": protocol.value}}
+            if protocol
+            else {},
             custom_properties=dict(request.custom_properties),
         )
 
@@ -67,11 +70,16 @@ class ProfileBody(Body, kw_only=True):
         return protocol
 
 
+class Provisioning(msgspec.Struct, kw_only=True, rename="camel"):
+    data_storage: DataStorage
+    io_connectivity: IoConnectivity
+
+
 class ProfileResource(Resource, kw_only=True):
     name: str = ""
     description: str = ""
-    storage_type: str = ""
-    provisioning_properties: dict[str, object]
+    storage_type: StorageType
+    provisioning_properties: Provisioning
     replication_properties: dict[str, object]
     snapshot_properties: dict[str, object]
     data_protection_properties: dict[str, object]
@@ -85,8 +93,11 @@ class ProfileResource(Resource, kw_only=True):
             updated_at=format_time(profile.updated_at),
             name=profile.name,
             description=profile.description,
-            storage_type=profile.storage_type.value,
-            provisioning_properties=_provisioning(profile.access_protocol),
+            storage_type=profile.storage_type,
+            provisioning_properties=Provisioning(
+                data_storage=DataStorage(compression=False, deduplication=False),
+                io_connectivity=IoConnectivity(access_protocol=profile.access_protocol),
+            ),
             replication_properties={"dataProtection": {"isIsolated": False}, "replicaInfos": {}},
             snapshot_properties={"schedule": {}, "retention": {}, "topology": {}},
             data_protection_properties={"dataProtection": {"isIsolated": False}},
@@ -94,16 +105,14 @@ class ProfileResource(Resource, kw_only=True):
         )
 
     def profile(self) -> Profile:
-        connectivity = self.provisioning_properties.get("ioConnectivity")
-        protocol = connectivity.get("accessProtocol") if isinstance(connectivity, dict) else None
         return Profile(
             id=ProfileId(self.id),
             created_at=parse_creation_time(self.created_at),
             updated_at=parse_time(self.updated_at),
             name=self.name,
             description=self.description,
-            storage_type=StorageType(self.storage_type),
-            access_protocol=Protocol(protocol) if protocol else None,
+            storage_type=self.storage_type,
+            access_protocol=self.provisioning_properties.io_connectivity.access_protocol,
             custom_properties=self.custom_properties,
         )
 
@@ -126,14 +135,6 @@ def _printed(key: str, value: object) -> str:
     raise InvalidValueError(f"customProperties.{key[:64]}", "must be a string")
 
 
-def _provisioning(protocol: Protocol | None) -> dict[str, object]:
-    connectivity = {"accessProtocol": protocol.value} if protocol is not None else {}
-    return {
-        "dataStorage": {"compression": False, "deduplication": False},
-        "ioConnectivity": connectivity,
-    }
-
-
 def _asked_for(value: object, path: str = "", depth: int = 0) -> Iterator[tuple[str, object]]:
     """The leaves that say something, each with its path: not zero, empty, false or null, as clients fill in."""
     if isinstance(value, dict) and depth < _DEEPEST:
@@ -141,15 +142,3 @@ def _asked_for(value: object, path: str = "", depth: int = 0) -> Iterator[tuple[
             yield from _asked_for(each, f"{path}.{key[:64]}" if path else key[:64], depth + 1)
     elif value:
         yield path, value
-
-
-class VersionObject(msgspec.Struct, kw_only=True, rename="camel"):
-    name: str
-    description: str
-    status: str
-    updated_at: str
-
-
-VERSION = VersionObject(
-    name="v1beta", description="v1beta version", status="CURRENT", updated_at="2017-07-10T14:36:58.014Z"
-)

@@ -51,7 +51,7 @@ class SnapshotResource(Resource, kw_only=True):
     description: str = ""
     profile_id: str = ""
     size: int = 0
-    status: str = ""
+    status: Status
     volume_id: str = ""
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
     status_reason: str = ""
@@ -69,7 +69,7 @@ class SnapshotResource(Resource, kw_only=True):
             description=snapshot.description,
             profile_id=snapshot.profile_id or "",
             size=whole_gib(view.size),
-            status=view.status.value,
+            status=view.status,
             volume_id=snapshot.volume_id,
             metadata=merge_derived(snapshot.metadata, "lvsPath", view.path),
             status_reason=view.reason,
@@ -91,7 +91,7 @@ class SnapshotResource(Resource, kw_only=True):
                 metadata=written_metadata(self.metadata),
                 deleting=self.status in {Status.DELETING, Status.ERROR_DELETING},
             ),
-            status=Status(self.status),
+            status=self.status,
             size=self.size * GIB,
             path=self.metadata.get("lvsPath", ""),
             reason=self.status_reason,

@@ -114,7 +114,7 @@ class VolumeResource(Resource, kw_only=True):
     description: str = ""
     size: int = 0
     availability_zone: str = ""
-    status: str = ""
+    status: Status
     pool_id: str = ""
     profile_id: str = ""
     snapshot_id: str = ""
@@ -138,7 +138,7 @@ class VolumeResource(Resource, kw_only=True):
             description=volume.description,
             size=whole_gib(view.size),
             availability_zone=volume.availability_zone,
-            status=view.status.value,
+            status=view.status,
             pool_id=volume.pool_id,
             profile_id=volume.profile_id or "",
             snapshot_id=volume.source_snapshot_id or "",
@@ -169,7 +169,7 @@ class VolumeResource(Resource, kw_only=True):
                 metadata=written_metadata(self.metadata),
                 deleting=self.status in {Status.DELETING, Status.ERROR_DELETING},
             ),
-            status=Status(self.status),
+            status=self.status,
             size=self.size * GIB,
             path=self.metadata.get("lvPath", ""),
             reason=self.status_reason,
