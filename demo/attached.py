@@ -7,14 +7,13 @@ from content import Content
 from tree import Tree
 from verifying_io import BlockDevice, PathDevice
 from weft.client import Client
-from weft_under_demo import WeftUnderDemo
-
 from weft.config import load_config
 from weft.connection import NvmeofConnection
 from weft.embedded.host import HostIdentity, Volume, load_identity
 from weft.errors import NotFoundError
-from weft.model import Initiator, Protocol
+from weft.model import AttachmentId, HostId, Initiator, Protocol
 from weft.requests import CreateAttachmentRequest, HostRequest
+from weft_under_demo import WeftUnderDemo
 
 _CHUNK = 2**20
 _WAIT = 30.0
@@ -63,7 +62,7 @@ class AttachedAsObject:
         self._client = Client.for_config(self._config)
         self._scratch = weft.directory / f"{name}.image"
         self._name = name
-        self._attachment_id = ""
+        self._attachment_id = AttachmentId("")
         self._volume: Volume | None = None
 
     def attach(self) -> str:
@@ -109,7 +108,7 @@ class AttachedAsObject:
         del content
         return f"the Volume object has {self.size()} bytes now"
 
-    def _host_id(self, identity: HostIdentity) -> str:
+    def _host_id(self, identity: HostIdentity) -> HostId:
         for host in self._client.hosts():
             if any(each.port_name == identity.nqn for each in host.initiators):
                 return host.id

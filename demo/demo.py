@@ -11,9 +11,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from content import TarArchive, best_content
 from rich.console import Console
 from rich.table import Table
+
+from content import TarArchive, best_content
 from stage import Demo
 from story import Story
 from weft_under_demo import WeftUnderDemo
@@ -59,14 +60,14 @@ def _arguments() -> argparse.Namespace:
 
 
 def _summarise(demo: Demo, seconds: float) -> None:
-    table = Table(
-        title=f"weft demo: {sum(each.held for each in demo.steps)} of {len(demo.steps)} steps held", box=None
-    )
-    for heading, side in (("", "right"), ("step", "left"), ("s", "right"), ("what was seen", "left")):
-        table.add_column(heading, justify=side)  # type: ignore[arg-type]
+    held = sum(each.held for each in demo.steps)
+    table = Table(title=f"weft demo: {held} of {len(demo.steps)} steps held", box=None, title_justify="left")
+    table.add_column("", justify="right")
+    table.add_column("s", justify="right")
+    table.add_column("step")
     for number, step in enumerate(demo.steps, 1):
         mark = "[green]ok[/]" if step.held else "[red]FAILED[/]"
-        table.add_row(f"{number} {mark}", step.title, f"{step.seconds:.1f}", step.result)
+        table.add_row(f"{number} {mark}", f"{step.seconds:.1f}", step.title)
     demo.console.print(table)
     demo.console.print(f"in {seconds:.1f} s, as user {os.geteuid()}, {_how(demo)}")
 

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from content import Content
 from rich.console import Console
+
+from content import Content
 from weft_under_demo import WeftUnderDemo
 
 
