@@ -47,7 +47,6 @@ from weft.nvme.properties import (
     ShutdownNotification,
     ShutdownStatus,
 )
-from weft.nvme.status import StatusCode
 
 ADMIN_QUEUE_SIZE: Final = 32
 """Entries of the admin queue, as many as Linux asks for."""
@@ -201,7 +200,10 @@ class Association:
         )
         completion = queue.execute(command, self._left(), data=data.encode())
         if not completion.status.ok:
-            raise connect_error(completion, self._nqn, self._identity.nqn)
+            error = connect_error(completion, self._nqn, self._identity.nqn)
+            # Who may use what is the admin queue's matter. An I/O queue is also refused, for good as its answer says,
+            # when the target was restarted in between and knows no such controller any more.
+            raise error if qid == 0 else UnavailableError(str(error))
         if completion.result & (AUTHREQ_ATR | AUTHREQ_ASCR):
             raise PermissionDeniedError(
                 f"{self.portal} wants {self._identity.nqn} to authenticate for {self._nqn}, which weft's "
@@ -269,8 +271,6 @@ class Association:
     def _expect(self, command: Command, timeout: float, *, into: BytesLike = b"") -> CommandCompleted:
         completion = self.admin.execute(command, timeout, into=into)
         if not completion.status.ok:
-            if completion.status.dnr and completion.status.code != StatusCode.INVALID_NAMESPACE_OR_FORMAT:
-                raise command_error(command, completion.status)
             raise UnavailableError(f"{self.portal}: {command_error(command, completion.status)}")
         return completion
 
