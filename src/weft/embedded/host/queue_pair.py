@@ -129,7 +129,9 @@ class QueuePair:
         os.eventfd_write(self._wake, 1)
 
     def _send(self, buffers: list[BytesLike]) -> None:
-        """Queue buffers and send what the socket takes. Holds the lock."""
+        """Queue buffers and send what the socket takes. Holds the lock. Of no effect on a connection that is lost."""
+        if self._error is not None:
+            return  # the receiving thread may have closed both descriptors, and others may have their numbers now
         self._outgoing.extend(map(memoryview, buffers))
         self._flush()
         if self._outgoing and not self._wanted:
