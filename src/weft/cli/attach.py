@@ -104,9 +104,9 @@ def _connect(session: Session, volume: Volume, admission: Admission) -> Path:
 
 def _identify(session: Session, wanted: str) -> tuple[VolumeId, Volume | None, WeftError | None]:
     """The volume's id, what the API knows of it, and why the API does not."""
-    here = {each.volume_id: each.path for each in session.connector.attached()}
-    by_path = next((volume_id for volume_id, path in here.items() if str(path) == wanted), None)
-    text = by_path or wanted
+    path = Path(wanted)
+    text = path.parent.name if path.parent.parent == session.config.attached_dir else wanted
+    here = [each.volume_id for each in session.connector.attached()]
     try:
         volume = find_volume(session.client, text).volume
     except UnavailableError as error:

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import click
 
-from weft.cli.exits import MEANINGS
+from weft.cli.exits import MEANINGS, ExitCode
 from weft.cli.session import Session
 
 
@@ -87,6 +87,12 @@ class Group(click.Group):
         super().__init__(*args, **kwargs)
         self.examples = tuple(examples)
         self.params += common_options()
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not (args or self.invoke_without_command or ctx.resilient_parsing):
+            click.echo(ctx.get_help(), err=True)
+            ctx.exit(ExitCode.USAGE)
+        return super().parse_args(ctx, args)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         _write_examples(self.examples, formatter)

@@ -17,12 +17,16 @@ from weft.cli.texts import printable
 from weft.errors import InvalidValueError, WeftError
 
 
+class ReaderGoneError(Exception):
+    """Whoever read standard output has gone, as `head` does."""
+
+
 def report(error: BaseException, session: Session) -> ExitCode:
     """Tell the user of the error; returns what the command ends with."""
     match error:
         case KeyboardInterrupt() | click.Abort():
             code, sentence = ExitCode.INTERRUPTED, "interrupted; the same command again goes on from here"
-        case BrokenPipeError():
+        case ReaderGoneError() | BrokenPipeError():
             _let_go_of_stdout()
             return ExitCode.BROKEN_PIPE
         case WeftError():

@@ -9,7 +9,7 @@ import click
 from weft import __version__
 from weft.cli.commands import LazyGroup
 from weft.cli.exits import ExitCode
-from weft.cli.failures import report
+from weft.cli.failures import ReaderGoneError, report
 from weft.cli.session import Session
 
 SECTIONS = {
@@ -57,6 +57,12 @@ class _Weft(LazyGroup):
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 -- the one place where a run ends
             sys.exit(report(error, session))
         sys.exit(result if isinstance(result, int) else ExitCode.OK)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise ReaderGoneError from error  # click would end the process with another exit code
 
 
 @click.command(

@@ -14,6 +14,7 @@ from weft.model import (
     ProfileId,
     SnapshotId,
     Status,
+    Volume,
     VolumeId,
 )
 from weft.views import PoolView, SnapshotView, VolumeView
@@ -32,18 +33,18 @@ def find_volume(client: Client, wanted: str) -> VolumeView:
     )
 
 
-def find_snapshot(client: Client, wanted: str, volume: str | None = None) -> SnapshotView:
-    """The snapshot; volume, a name or id, narrows the search to that volume's."""
-    volume_id = find_volume(client, volume).volume.id if volume is not None else None
+def find_snapshot(client: Client, wanted: str, volume: Volume | None = None) -> SnapshotView:
+    """The snapshot, of that volume if one is given."""
+    volume_id = volume.id if volume is not None else None
 
     def by_id(text: str) -> SnapshotView:
         view = client.snapshot(SnapshotId(text))
-        if volume_id not in {None, view.snapshot.volume_id}:
-            raise NotFoundError(f"snapshot {text} is not one of volume {volume}")
+        if volume is not None and view.snapshot.volume_id != volume.id:
+            raise NotFoundError(f"snapshot {text} is not one of volume {volume.name}")
         return view
 
     return _find(
-        "snapshot" if volume is None else f"snapshot of volume {volume}",
+        "snapshot" if volume is None else f"snapshot of volume {volume.name}",
         wanted,
         by_id=by_id,
         by_name=lambda name: _prefer_staying(

@@ -14,7 +14,7 @@ from weft.cli.session import Session
 from weft.cli.waiting import Deadline, require_done, require_gone, settle, wait_option
 from weft.client import Client
 from weft.errors import ConflictError
-from weft.model import Snapshot, Status
+from weft.model import Snapshot, Status, Volume
 from weft.requests import CreateSnapshotRequest
 from weft.views import SnapshotView
 
@@ -54,7 +54,8 @@ def create(session: Session, *, volume: str, name: str, description: str, wait: 
 def list_snapshots(session: Session, *, volume: str | None, name: str | None, status: str | None) -> None:
     """List snapshots, the oldest first."""
     client = session.client
-    volume_id = find_volume(client, volume).volume.id if volume is not None else None
+    of_volume = _volume(client, volume)
+    volume_id = of_volume.id if of_volume is not None else None
     found = [view for view in client.snapshots(volume_id, name=name) if status in {None, view.status.value}]
     session.output.rows(_kind(client), sorted(found, key=lambda view: view.snapshot.created_at))
 
@@ -65,7 +66,8 @@ def list_snapshots(session: Session, *, volume: str | None, name: str | None, st
 @click.pass_obj
 def show(session: Session, *, snapshot: str, volume: str | None) -> None:
     """Show one snapshot."""
-    session.output.one(_kind(session.client), find_snapshot(session.client, snapshot, volume))
+    client = session.client
+    session.output.one(_kind(client), find_snapshot(client, snapshot, _volume(client, volume)))
 
 
 @snapshot.command("delete", examples=("weft snapshot delete before-upgrade --volume data",))
@@ -79,13 +81,18 @@ def delete(
 ) -> None:
     """Delete snapshots."""
     client = session.client
-    found = [find_snapshot(client, each, volume).snapshot for each in snapshots]
+    of_volume = _volume(client, volume)
+    found = [find_snapshot(client, each, of_volume).snapshot for each in snapshots]
     delete_all(
         session.output,
         "snapshot",
         [Deletable(each.id, each.name, partial(_delete, client, each, wait)) for each in found],
         yes=yes,
     )
+
+
+def _volume(client: Client, wanted: str | None) -> Volume | None:
+    return find_volume(client, wanted).volume if wanted is not None else None
 
 
 def _delete(client: Client, snapshot: Snapshot, wait: float) -> bool:

@@ -184,7 +184,7 @@ def revert(session: Session, *, volume: str, snapshot: str, yes: bool, wait: flo
     """
     client, deadline = session.client, Deadline.after(wait)
     found = find_volume(client, volume).volume
-    to = find_snapshot(client, snapshot, found.id).snapshot
+    to = find_snapshot(client, snapshot, found).snapshot
     confirm(f"Lose what was written to {found.name} since snapshot {to.name}?", yes=yes)
     with session.output.busy(f"reverting volume {found.name} to {to.name}"):
         view = _settled(client, client.revert_volume(found.id, to.id, wait), deadline)

@@ -15,7 +15,7 @@ from weft.cli.options import volume_names
 from weft.cli.progress import progress
 from weft.cli.resolve import find_volume
 from weft.cli.session import Session
-from weft.cli.sizes import byte_count, format_size
+from weft.cli.sizes import byte_count
 from weft.cli.waiting import Deadline, wait_option
 from weft.embedded.host import Volume, VolumeOptions
 from weft.errors import ConflictError, InvalidValueError
@@ -84,7 +84,7 @@ def write(session: Session, *, volume: str, offset: int, wait: float) -> None:
             opened.flush()
     session.output.result(
         {"volume_id": wanted.id, "offset": offset, "written_bytes": written},
-        f"wrote {format_size(written)} to volume {wanted.name}",
+        f"wrote {written} bytes to volume {wanted.name}",
     )
 
 
