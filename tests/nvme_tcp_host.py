@@ -46,8 +46,12 @@ class RawConnection:
 
     def open(self) -> Self:
         """ICReq and ICResp."""
-        self._send(self.machine.send_icreq())
-        self.pump(lambda: self.opened)
+        try:
+            self._send(self.machine.send_icreq())
+            self.pump(lambda: self.opened)
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def submit(self, command: Command, *, data: BytesLike = b"", size: int = 0) -> int:

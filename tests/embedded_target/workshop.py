@@ -1,5 +1,6 @@
 """A target in this process on free ports, volumes for it, and hosts that talk to it."""
 
+import random
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -20,11 +21,20 @@ HOST_B = "nqn.2014-08.org.nvmexpress:uuid:22222222-2222-4222-8222-222222222222"
 
 
 def free_portal(address: str = "127.0.0.1") -> NvmeofPortal:
+    """A port that is free, and not one of those that the kernel gives to outgoing connections.
+
+    From those a host that connects again and again to a target that is not there would once get its own port, and
+    be connected to itself.
+    """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.bind((address, 0))
-        port = probe.getsockname()[1]
-    return parse_portal("portal", f"[{address}]:{port}" if ":" in address else f"{address}:{port}")
+    while True:
+        port = random.randrange(15000, 32000)
+        with socket.socket(family) as probe:
+            try:
+                probe.bind((address, port))
+            except OSError:
+                continue
+        return parse_portal("portal", f"[{address}]:{port}" if ":" in address else f"{address}:{port}")
 
 
 @dataclass

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from weft.config import Config
+from weft.embedded.target.control import ControlClient
 from weft.embedded.target.control_server import ControlServer
 from weft.embedded.target.nvme_target import NvmeTarget
 from weft.embedded.target.settings import DEFAULT_LIMITS, Limits, TargetSettings, decode_settings, settings_of
@@ -42,7 +43,7 @@ def serve(settings: TargetSettings, limits: Limits = DEFAULT_LIMITS) -> int:
     # Blocked before any thread starts, so that only sigwait below takes them.
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     _raise_open_files_limit()
-    with _single_instance(Path(settings.target_dir)):
+    with _single_instance(Path(settings.target_dir), Path(settings.socket)):
         target = NvmeTarget(settings, limits)
         target.start()
         try:
@@ -75,7 +76,7 @@ def _raise_open_files_limit() -> None:
 
 
 @contextlib.contextmanager
-def _single_instance(target_dir: Path) -> Iterator[None]:
+def _single_instance(target_dir: Path, socket: Path) -> Iterator[None]:
     """Hold the directory's lock. A predecessor that was killed keeps it until its last write is done."""
     try:
         target_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -85,7 +86,7 @@ def _single_instance(target_dir: Path) -> Iterator[None]:
     try:
         deadline = time.monotonic() + _PREDECESSOR_SECONDS
         while not _lock(descriptor):
-            if time.monotonic() >= deadline:
+            if time.monotonic() >= deadline or _answers(socket):
                 raise ConflictError(f"another target runs on {target_dir}")
             time.sleep(0.02)
         yield
@@ -97,6 +98,14 @@ def _lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
+        return False
+    return True
+
+
+def _answers(socket: Path) -> bool:
+    try:
+        ControlClient(socket).close()
+    except UnavailableError:
         return False
     return True
 

@@ -41,6 +41,7 @@ _log = logging.getLogger(__name__)
 START_SECONDS: Final = 20.0
 _RESTART_SECONDS: Final = 2.0
 _STOP_SECONDS: Final = 30.0
+_DYING_SECONDS: Final = 5.0
 _LARGEST_LOG: Final = 16 * 2**20
 
 
@@ -149,7 +150,7 @@ class EmbeddedTarget:
     def _start(self) -> ControlClient:
         """Start the process and wait until it answers."""
         if self._daemon is not None:
-            self._daemon.exit_code()  # takes a zombie away
+            self._daemon.wait(_DYING_SECONDS)  # its socket closes a moment before it is gone
         directory = Path(self._settings.target_dir)
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -45,9 +45,9 @@ class Connections:
                 else:
                     self._pairs.add(pair)
                     return
-        connection.close()
         if full:
             self._log_refusal(portal)
+        connection.close()
 
     def by_host(self) -> dict[str, int]:
         """How many connections each host NQN has."""

@@ -107,11 +107,13 @@ class ControlServer:
         connection.close()
 
     def _converse(self, connection: socket.socket) -> None:
-        session = _Session(self._target, self._stop_process)
+        session = _Session(self._target)
         try:
             with connection.makefile("rb") as lines:
                 while (line := lines.readline(MAXIMUM_LINE)).endswith(b"\n"):
                     connection.sendall(encode_line(session.answer(line)))
+                    if session.stop_wanted:
+                        self._stop_process()
         except OSError as error:
             _log.info("a control connection is lost: %s", error.strerror or error)
         finally:
@@ -124,9 +126,9 @@ class ControlServer:
 class _Session:
     """What one control connection has asked for and still holds."""
 
-    def __init__(self, target: NvmeTarget, stop_process: Callable[[], None]) -> None:
+    def __init__(self, target: NvmeTarget) -> None:
+        self.stop_wanted = False
         self._target = target
-        self._stop_process = stop_process
         self._holds: dict[str, Hold] = {}
 
     def answer(self, line: bytes) -> Reply:
@@ -158,7 +160,7 @@ class _Session:
             case ReleaseWrites():
                 return self._release(request.volume_id)
             case Stop():
-                self._stop_process()
+                self.stop_wanted = True
         return Done()
 
     def _hold(self, volume_id: VolumeId, seconds: float) -> None:
