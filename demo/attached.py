@@ -6,7 +6,6 @@ from pathlib import Path
 from content import Content
 from tree import Tree
 from verifying_io import BlockDevice, PathDevice
-from weft.client import Client
 from weft.config import load_config
 from weft.connection import NvmeofConnection
 from weft.embedded.host import HostIdentity, Volume, load_identity
@@ -33,10 +32,13 @@ class AttachedByPath:
         return f"it is {self._path.name} of {self._path.stat().st_size} bytes, a file that any tool can use"
 
     def detach(self) -> None:
+        self.close_devices()
+        self._weft.weft("detach", self._name)
+
+    def close_devices(self) -> None:
         for device in self._devices:
             device.close()
         self._devices.clear()
-        self._weft.weft("detach", self._name)
 
     def size(self) -> int:
         return self._path.stat().st_size
@@ -59,7 +61,7 @@ class AttachedAsObject:
 
     def __init__(self, weft: WeftUnderDemo, name: str) -> None:
         self._config = load_config(weft.config)
-        self._client = Client.for_config(self._config)
+        self._client = weft.client()
         self._scratch = weft.directory / f"{name}.image"
         self._name = name
         self._attachment_id = AttachmentId("")
@@ -128,7 +130,7 @@ AttachedVolume = AttachedByPath | AttachedAsObject
 
 def connection_of(weft: WeftUnderDemo, name: str) -> NvmeofConnection:
     """What a host would need to reach the volume."""
-    client = Client.for_config(load_config(weft.config))
+    client = weft.client()
     volume = next(each for each in client.volumes() if each.volume.name == name)
     for attachment in client.attachments(volume_id=volume.volume.id):
         if attachment.connection is not None:

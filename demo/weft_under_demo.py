@@ -10,6 +10,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from weft.client import Client
+from weft.config import load_config
+from weft.errors import UnavailableError
+
 _START_SECONDS = 20.0
 _COMMAND_SECONDS = 120.0
 
@@ -42,12 +46,18 @@ class WeftUnderDemo:
         self.seen_pids.add(self._serve.pid)
         deadline = time.monotonic() + _START_SECONDS
         while True:
-            done = self._run("status", "--json")
-            if done.returncode == 0 and json.loads(done.stdout)["target"]["running"]:
+            if self._answers():
                 return
             if self._serve.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"weft serve did not come up:\n{self.log.read_text()[-3000:]}")
-            time.sleep(0.1)
+            time.sleep(0.05)
+
+    def _answers(self) -> bool:
+        try:
+            self.client().pools()
+        except UnavailableError:
+            return False
+        return True
 
     def kill_serve(self) -> None:
         assert self._serve is not None
@@ -60,6 +70,9 @@ class WeftUnderDemo:
         if done.returncode != 0:
             raise RuntimeError(f"weft {' '.join(arguments)}: {done.stderr.strip()}")
         return json.loads(done.stdout) if done.stdout.strip() else None
+
+    def client(self) -> Client:
+        return Client.for_config(load_config(self.config))
 
     def target_pid(self) -> int:
         pid = int(self.weft("status")["target"]["pid"])

@@ -8,11 +8,13 @@ import threading
 import time
 from pathlib import Path
 
-import pytest
-
 from attached import AttachedAsObject, AttachedByPath
 from tree import MIB
 from verifying_io import VerifyingIo
+from weft.errors import ConflictError, UnavailableError
+from weft.model import GIB, Status, VolumeId
+from weft.requests import CreateVolumeRequest
+from weft.views import VolumeView
 from weft_under_demo import WeftUnderDemo
 
 
@@ -58,39 +60,40 @@ def test_a_target_that_died_with_the_daemon_serves_the_same_volumes_again(weft: 
     busy.detach()
 
 
-@pytest.mark.timeout(240)
 def test_no_acknowledged_intent_is_lost_when_the_daemon_is_killed_at_random(weft: WeftUnderDemo) -> None:
-    wanted: set[str] = set()
-    deleted: set[str] = set()
+    wanted: set[VolumeId] = set()
+    deleted: set[VolumeId] = set()
     source = random.Random(11)
-    for round_number in range(4):
-        killer = threading.Timer(source.uniform(0.3, 1.5), weft.kill_serve)
+    client = weft.client()
+    for _ in range(5):
+        killer = threading.Timer(source.uniform(0.05, 0.6), weft.kill_serve)
         killer.start()
         try:
-            for number in range(20):
-                name = f"v{round_number}-{number}"
-                weft.weft("volume", "create", name, "--size", "1GiB", "--wait", "0")
-                wanted.add(name)
-                if number % 3 == 2:
-                    victim = min(wanted)
-                    weft.weft("volume", "delete", victim, "--wait", "0")
-                    wanted.discard(victim)
-                    deleted.add(victim)
-        except RuntimeError:
-            pass
-        killer.join()
+            while True:
+                made = client.create_volume(CreateVolumeRequest(name="v", size=GIB)).volume.id
+                wanted.add(made)
+                if source.random() < 0.4:
+                    client.delete_volume(made, wait=source.choice((0.0, 1.0)))
+                    wanted.discard(made)
+                    deleted.add(made)
+        except ConflictError:  # not made yet, so not to be deleted yet; the killer is still to come
+            killer.join()
+        except UnavailableError:
+            killer.join()
         weft.start()
-    _wait_until_settled(weft)
-    found = {each["name"]: each for each in weft.weft("volume", "list")}
+    found = _settled_volumes(weft)
     assert wanted <= set(found)
-    assert not deleted & set(found)
-    assert {each["status"] for each in found.values()} <= {"available"}
+    assert {view.status for view in found.values()} <= {Status.AVAILABLE}
     assert len(weft.pool_files()) == len(found)
+    assert not deleted & set(found)
 
 
-def _wait_until_settled(weft: WeftUnderDemo) -> None:
+def _settled_volumes(weft: WeftUnderDemo) -> dict[VolumeId, VolumeView]:
     deadline = time.monotonic() + 60
-    while any(each["status"] in {"creating", "deleting"} for each in weft.weft("volume", "list")):
+    while True:
+        found = {view.volume.id: view for view in weft.client().volumes()}
+        if not any(view.status in {Status.CREATING, Status.DELETING} for view in found.values()):
+            return found
         assert time.monotonic() < deadline, "volumes did not settle"
         time.sleep(0.1)
 
@@ -105,6 +108,7 @@ def test_a_killed_attachment_is_made_anew_and_detached_without_traces(weft_with_
     device.flush()
     processes = [pid for pid in weft.processes() if pid not in {weft.serve_pid, weft.target_pid()}]
     assert len(processes) == 1
+    volume.close_devices()
     os.kill(processes[0], signal.SIGKILL)
     volume = AttachedByPath(weft, "data")
     volume.attach()
@@ -118,13 +122,13 @@ def test_many_volumes_are_attached_and_detached_at_once(weft_with_fuse: WeftUnde
     weft = weft_with_fuse
     names = [f"many-{number}" for number in range(8)]
     for name in names:
-        weft.weft("volume", "create", name, "--size", "1GiB")
+        weft.client().create_volume(CreateVolumeRequest(name=name, size=GIB), wait=30)
     paths = _at_once(weft, "attach", names)
     assert len({each["path"] for each in paths}) == len(names)
     _at_once(weft, "detach", names)
     assert weft.mounts() == []
-    for name in names:
-        weft.weft("volume", "delete", name)
+    for view in weft.client().volumes():
+        assert weft.client().delete_volume(view.volume.id, wait=30)
     assert weft.pool_files() == []
 
 
