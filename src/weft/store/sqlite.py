@@ -82,7 +82,10 @@ class SqliteStore:
         limit: int | None = None,
         offset: int = 0,
     ) -> list[Row[RowT]]:
-        query = ["SELECT body, revision FROM rows WHERE name = ?"]
+        indexed = next((field for field in where or {} if field in _INDEXED), None)
+        # Without statistics SQLite takes the primary key to be as good, and reads the whole table.
+        hint = f"INDEXED BY rows_by_{indexed}" if indexed else ""
+        query = ["SELECT body, revision FROM rows", hint, "WHERE name = ?"]
         values: list[str | int | None] = [table.name]
         for field, value in (where or {}).items():
             query.append(f"AND {_column(table, field)} IS ?")
