@@ -68,6 +68,7 @@ class NvmeofUserConnector:
         and what Volume.open raises when the volume cannot be opened. After an error nothing is left behind.
         """
         files = self._files(connection.volume_id)
+        _reap()
         with files.locked(_LOCK_TIMEOUT):
             attachment = _read(files)
             if attachment is not None and attachment.process.alive() and is_mounted(files.mountpoint):
@@ -95,6 +96,7 @@ class NvmeofUserConnector:
         written: the volume is attached then as before. force: take it away even so; what was not flushed may be lost.
         """
         files = self._files(connection.volume_id)
+        _reap()
         if not files.leftovers():
             return
         with files.locked(_LOCK_TIMEOUT):
@@ -227,6 +229,13 @@ def _end(process: ProcessIdentity, *, force: bool) -> None:
         if daemon is not None:
             _started[process.pid] = daemon
         raise
+
+
+def _reap() -> None:
+    """Take the exit codes of processes that ended by themselves."""
+    for pid, daemon in list(_started.items()):
+        if daemon.exit_code() is not None:
+            _started.pop(pid, None)
 
 
 def _wait(process: ProcessIdentity, daemon: Daemon | None, timeout: float) -> None:

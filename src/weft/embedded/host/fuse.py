@@ -7,7 +7,9 @@ How the kernel is to treat the file, and why:
 * write() goes through to the target before it returns (no writeback cache). With the writeback cache the kernel
   would own the file's size: growth would stay unseen, and writing beyond the end would succeed in memory and fail
   only at fsync(). So a full volume is ENOSPC at once, as it is on a block device.
-* fsync() and close() flush the target's cache, and report when that failed.
+* fsync() flushes the target's cache, and so does detaching. close() does not, as it does not for a block device: the
+  kernel would ask for it at every close() of every copy of a descriptor. A process that has the file open and starts
+  another one closes such copies in between, and would wait there as long as the target is away.
 * Attributes are not cached, so growth is seen by the next stat().
 """
 
@@ -116,10 +118,6 @@ class VolumeOperations:
             written = self._volume.write(offset, memoryview(data)[:room])
         self._written = time.time_ns()
         return written
-
-    def flush(self, _path: str, _handle: int) -> int:
-        """close() of one descriptor."""
-        return self.fsync(_path, 0, _handle)
 
     def fsync(self, _path: str, _datasync: int, _handle: int) -> int:
         if self._volume.unflushed:
