@@ -286,6 +286,8 @@ class Client:
             connection.close()
         if len(answer) > _LARGEST_REPLY:
             raise DataError(f"{self.endpoint} answered more than {_LARGEST_REPLY} bytes to {method} {path}")
+        if response.length:
+            raise self._unreachable(http.client.IncompleteRead(answer, response.length))
         if response.status >= http.client.BAD_REQUEST:
             raise _error(response.status, answer)
         return _Answer(answer, waited="Preference-Applied" in response.headers)
@@ -358,8 +360,8 @@ def _parse_endpoint(endpoint: str) -> _Endpoint:
 
 
 def _path(collection: str, row_id: str, *rest: str) -> str:
-    if not row_id:
-        raise InvalidValueError("id", "must not be empty")
+    if not row_id or "/" in row_id:  # a server decodes %2F before it looks at the path
+        raise InvalidValueError("id", "must not be empty or hold a slash")
     return "/".join([collection, *(quote(each, safe="") for each in (row_id, *rest))])
 
 

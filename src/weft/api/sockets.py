@@ -29,6 +29,7 @@ class UnixListener:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with _alone_in(path.parent):
                 _refuse_live(path)
+                path.unlink(missing_ok=True)
                 self.socket = _listen_unix(path)
             self._inode = path.stat().st_ino
 
@@ -60,20 +61,14 @@ def listen_tcp(address: str, port: int) -> socket.socket:
 
 
 def _listen_unix(path: Path) -> socket.socket:
-    """Listen under another name first: at path there is never a socket that others could connect to, nor one that
-    refuses.
-    """
-    partial = path.with_name("api.new")
-    partial.unlink(missing_ok=True)
+    """Nobody can connect before listen(), so the mode may be set after bind() has made the file."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        listener.bind(str(partial))
-        partial.chmod(0o600)
+        listener.bind(str(path))
+        path.chmod(0o600)
         listener.listen(_BACKLOG)
-        partial.rename(path)
     except BaseException:
         listener.close()
-        partial.unlink(missing_ok=True)
         raise
     return listener
 

@@ -1,0 +1,155 @@
+"""The listeners: their modes, who else is there, and how they end."""
+
+import os
+import socket
+import stat
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from api.world import BASE, InBackground, World, eventually, free_port, make_config, make_world
+from weft.api.server import ApiServer
+from weft.api.sockets import UnixListener, listen_tcp
+from weft.client import Client
+from weft.errors import ConflictError, UnavailableError
+from weft.model import GIB, Status
+from weft.requests import CreateVolumeRequest
+
+
+def test_the_socket_is_for_its_owner_only_whatever_the_umask(short_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        with make_world(make_config(short_path)) as world:
+            mode = world.config.api_socket.stat().st_mode
+            assert stat.S_IMODE(mode) == 0o600
+            assert stat.S_ISSOCK(mode)
+    finally:
+        os.umask(before)
+
+
+def test_after_the_end_no_socket_file_is_left(short_path: Path) -> None:
+    config = make_config(short_path)
+    with make_world(config):
+        assert [each.name for each in config.runtime_dir.iterdir()] == ["api.sock"]
+    assert list(config.runtime_dir.iterdir()) == []
+
+
+def test_a_socket_that_a_dead_process_left_is_replaced(short_path: Path) -> None:
+    config = make_config(short_path)
+    config.runtime_dir.mkdir()
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(config.api_socket))
+    with make_world(config) as world:
+        assert world.client.api_versions() == ["v1beta"]
+
+
+def test_a_second_server_on_one_socket_is_refused_and_the_first_goes_on(world: World) -> None:
+    second = ApiServer(world.service, world.config)
+    with pytest.raises(ConflictError, match="already answers at"):
+        second.start()
+    second.stop()
+    assert world.client.api_versions() == ["v1beta"]
+
+
+def test_of_two_servers_that_start_at_once_one_wins(short_path: Path) -> None:
+    path = short_path / "api.sock"
+    for _ in range(10):
+        outcomes = [InBackground(lambda: UnixListener(path)) for _ in range(4)]
+        winners, losers = [], []
+        for each in outcomes:
+            try:
+                winners.append(each.result())
+            except ConflictError as error:
+                losers.append(error)
+        assert (len(winners), len(losers)) == (1, 3)
+        winners[0].close()
+        assert not path.exists()
+
+
+def test_what_is_not_a_socket_is_left_alone(short_path: Path) -> None:
+    path = short_path / "api.sock"
+    path.write_text("precious")
+    with pytest.raises(ConflictError, match="is not a socket"):
+        UnixListener(path)
+    assert path.read_text() == "precious"
+
+
+def test_a_socket_that_somebody_replaced_is_not_removed(short_path: Path) -> None:
+    path = short_path / "api.sock"
+    listener = UnixListener(path)
+    path.unlink()
+    path.write_text("another's")
+    listener.close()
+    assert path.exists()
+
+
+def test_a_port_that_is_taken_is_a_conflict_and_leaves_nothing_behind(short_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        config = make_config(short_path, listen=(f"127.0.0.1:{port}",))
+        with (
+            pytest.raises(ConflictError, match=f"127.0.0.1 port {port}: another program does"),
+            make_world(config),
+        ):
+            pass
+    assert not config.api_socket.exists()
+
+
+def test_an_address_that_is_not_there_is_unavailable(short_path: Path) -> None:
+    (short_path / "file").touch()
+    with pytest.raises(UnavailableError, match="cannot listen at"):
+        UnixListener(short_path / "file" / "api.sock")
+    with pytest.raises(UnavailableError, match=r"cannot listen at 192\.0\.2\.1 port 1"):
+        listen_tcp("192.0.2.1", 1)
+
+
+def test_stop_answers_those_who_wait_at_once(still_world: World) -> None:
+    world = still_world
+    volume = world.client.create_volume(CreateVolumeRequest(name="v", size=GIB))
+    waiting = [InBackground(lambda: world.client.volume(volume.volume.id, wait=120)) for _ in range(8)]
+    time.sleep(0.3)
+    started = time.monotonic()
+    world.server.stop()
+    assert time.monotonic() - started < 5
+    assert {each.result().status for each in waiting} == {Status.CREATING}
+
+
+def test_stop_does_not_wait_for_idle_or_half_sent_requests(still_world: World) -> None:
+    world = still_world
+    with socket.socket(socket.AF_UNIX) as idle, socket.socket(socket.AF_UNIX) as half:
+        idle.connect(str(world.config.api_socket))
+        half.connect(str(world.config.api_socket))
+        half.sendall(f"POST {BASE}/pools HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n".encode())
+        assert world.client.api_versions()
+        started = time.monotonic()
+        world.server.stop()
+        assert time.monotonic() - started < 5
+
+
+def test_stop_ends_every_thread_and_may_be_repeated(short_path: Path) -> None:
+    before = set(threading.enumerate())
+    with make_world(make_config(short_path, listen=(f"127.0.0.1:{free_port()}",))) as world:
+        assert world.client.pools()
+        world.server.stop()
+        world.server.stop()
+    assert eventually(lambda: set(threading.enumerate()) <= before)
+
+
+def test_a_server_that_is_not_there_is_named_with_what_to_do(short_path: Path) -> None:
+    config = make_config(short_path)
+    with pytest.raises(UnavailableError, match=r"is not running at unix:///.*start it with `weft serve`"):
+        Client.for_config(config).volumes()
+    with pytest.raises(UnavailableError, match=r"is not running at http://127\.0\.0\.1"):
+        Client.for_url(f"http://127.0.0.1:{free_port()}").volumes()
+
+
+def test_many_clients_at_once_are_all_served(world: World) -> None:
+    def create(number: int) -> Status:
+        request = CreateVolumeRequest(name=f"v{number}", size=GIB)
+        return world.client.create_volume(request, wait=30).status
+
+    calls = [InBackground(lambda number=number: create(number)) for number in range(20)]  # type: ignore[misc]
+    assert {each.result(60) for each in calls} == {Status.AVAILABLE}
+    assert len(world.client.volumes()) == 20
