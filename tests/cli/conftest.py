@@ -1,12 +1,13 @@
 """The command line, and worlds for it to talk to."""
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from api.world import World, make_config, make_world
-from cli.runner import Cli
+from cli.runner import Cli, make_cli
 
 
 @pytest.fixture
@@ -22,11 +23,17 @@ def still_world(short_path: Path) -> Iterator[World]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def untouched() -> Iterator[tuple[World, Cli]]:
+    """A world for many tests that leave it as it is, and the command line that reaches it."""
+    with (
+        tempfile.TemporaryDirectory(prefix="weft-", dir="/tmp") as folder,
+        make_world(make_config(Path(folder))) as made,
+    ):
+        yield made, make_cli(Path(folder))
+
+
 @pytest.fixture
 def cli(short_path: Path) -> Cli:
     """For the world of this test, if it has one; nobody answers otherwise."""
-    config = short_path / "weft.toml"
-    config.write_text(
-        f'data_dir = "{short_path / "data"}"\nruntime_dir = "{short_path / "run"}"\n', encoding="utf-8"
-    )
-    return Cli(config)
+    return make_cli(short_path)

@@ -42,3 +42,10 @@ class Cli:
         ran = self(*arguments)
         assert ran.exit_code == 0, ran.stderr
         return ran
+
+
+def make_cli(folder: Path) -> Cli:
+    """For the control plane, if there is one, that serves below folder."""
+    config = folder / "weft.toml"
+    config.write_text(f'data_dir = "{folder / "data"}"\nruntime_dir = "{folder / "run"}"\n', encoding="utf-8")
+    return Cli(config)

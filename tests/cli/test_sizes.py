@@ -38,7 +38,7 @@ def test_sizes_that_no_volume_can_have_are_refused(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["10GB", "10gb", "1 TB"])
 def test_units_that_two_people_read_in_two_ways_are_refused_with_what_to_write(text: str) -> None:
-    with pytest.raises(ValueError, match="write 10?[GT]iB or 10?[GT]"):
+    with pytest.raises(ValueError, match=r"write 10?[GT]iB or 10?[GT]"):
         parse_volume_size(text)
 
 

@@ -210,8 +210,9 @@ def test_a_revert_only_takes_snapshots_of_that_volume(world: World, cli: Cli) ->
     ],
 )
 def test_bad_input_is_one_sentence_an_exit_code_and_no_change(
-    world: World, cli: Cli, arguments: tuple[str, ...], code: ExitCode
+    untouched: tuple[World, Cli], arguments: tuple[str, ...], code: ExitCode
 ) -> None:
+    world, cli = untouched
     ran = cli(*arguments)
     assert (ran.exit_code, ran.stdout) == (code, "")
     assert ran.stderr.startswith("weft: ")

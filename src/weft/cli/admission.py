@@ -70,6 +70,15 @@ def withdraw(client: Client, view: AttachmentView, volume: Volume, deadline: Dea
     )
 
 
+def refuse_while_copied(view: AttachmentView, volume: Volume) -> None:
+    """Raises ConflictError while a process of this host copies the volume by this attachment."""
+    pid = _living(view.attachment.metadata.get(_COPIER, ""))
+    if pid is not None:
+        raise ConflictError(
+            f"volume {volume.name} is being copied by process {pid} of this host; wait until it is done"
+        )
+
+
 def _wait_until_gone(client: Client, view: AttachmentView, volume: Volume, deadline: Deadline) -> None:
     if not withdraw(client, view, volume, deadline):
         raise ConflictError(f"volume {volume.name} is still being detached from this host; try again soon")
@@ -90,13 +99,9 @@ def _take_over(
     client: Client, view: AttachmentView, volume: Volume, *, to_copy: bool
 ) -> tuple[AttachmentView, bool]:
     """Use the attachment that is there; one that a copier has left behind becomes this command's own."""
-    copier = view.attachment.metadata.get(_COPIER, "")
-    if not copier:
+    refuse_while_copied(view, volume)
+    if not view.attachment.metadata.get(_COPIER):
         return view, False
-    if (pid := _living(copier)) is not None:
-        raise ConflictError(
-            f"volume {volume.name} is being copied by process {pid} of this host; wait until it is done"
-        )
     request = UpdateAttachmentRequest(metadata={_COPIER: _this_process() if to_copy else ""})
     return client.update_attachment(view.attachment.id, request), to_copy
 

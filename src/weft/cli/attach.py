@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from weft.cli.admission import Admission, admit, find_attachment, withdraw
+from weft.cli.admission import Admission, admit, find_attachment, refuse_while_copied, withdraw
 from weft.cli.commands import Command
 from weft.cli.options import volume_names
 from weft.cli.resolve import find_volume, is_id
@@ -67,7 +67,7 @@ def detach(session: Session, *, volume: str, force: bool, wait: float) -> None:
     with session.output.busy(f"detaching volume {volume}"):
         volume_id, known, failure = _identify(session, volume)
         was_here = _disconnect(session, volume_id, known, force=force)
-        withdrawn = _withdraw(session, known, deadline) if known is not None else None
+        withdrawn = _withdraw(session, known, deadline, force=force) if known is not None else None
     if failure is not None:
         session.output.note(f"{failure}; the attachment of volume {volume_id} may remain: detach again later")
     done = was_here or withdrawn is not None
@@ -145,8 +145,12 @@ def _connection(session: Session, volume_id: VolumeId) -> Connection:
     return NvmeofConnection(volume_id=volume_id, nqn=nqn, portals=(), host_nqn=host_nqn)
 
 
-def _withdraw(session: Session, volume: Volume, deadline: Deadline) -> bool | None:
+def _withdraw(session: Session, volume: Volume, deadline: Deadline, *, force: bool) -> bool | None:
     """Take this host's attachment away; returns whether it is gone, None when there was none."""
     host = find_this_host(session.client, session.connector.initiator())
     view = find_attachment(session.client, volume, host) if host is not None else None
-    return withdraw(session.client, view, volume, deadline) if view is not None else None
+    if view is None:
+        return None
+    if not force:
+        refuse_while_copied(view, volume)
+    return withdraw(session.client, view, volume, deadline)

@@ -56,7 +56,7 @@ MEANINGS = {
     ExitCode.DATA: "stored data is missing or damaged",
     ExitCode.NOT_SETTLED: "asked for, but not done within --wait; weft goes on with it",
     ExitCode.DEFECT: "a defect of weft itself",
-    ExitCode.INTERRUPTED: "interrupted; the same command again goes on",
+    ExitCode.INTERRUPTED: "interrupted; weft goes on with what it was asked for already",
     ExitCode.BROKEN_PIPE: "the reader of the output went away",
 }
 

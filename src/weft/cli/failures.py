@@ -17,16 +17,24 @@ from weft.cli.texts import printable
 from weft.errors import InvalidValueError, WeftError
 
 
-class ReaderGoneError(Exception):
-    """Whoever read standard output has gone, as `head` does."""
+class CutShortError(Exception):
+    """A command ended early: by Ctrl-C, or because whoever read its output went away, as `head` does.
+
+    Its cause is the exception that click would have turned into something of its own.
+    """
 
 
 def report(error: BaseException, session: Session) -> ExitCode:
     """Tell the user of the error; returns what the command ends with."""
+    if isinstance(error, CutShortError) and error.__cause__ is not None:
+        error = error.__cause__
     match error:
         case KeyboardInterrupt() | click.Abort():
-            code, sentence = ExitCode.INTERRUPTED, "interrupted; the same command again goes on from here"
-        case ReaderGoneError() | BrokenPipeError():
+            code, sentence = (
+                ExitCode.INTERRUPTED,
+                "interrupted; weft goes on with what it was asked for already",
+            )
+        case BrokenPipeError():
             _let_go_of_stdout()
             return ExitCode.BROKEN_PIPE
         case WeftError():

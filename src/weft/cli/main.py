@@ -9,7 +9,7 @@ import click
 from weft import __version__
 from weft.cli.commands import LazyGroup
 from weft.cli.exits import ExitCode
-from weft.cli.failures import ReaderGoneError, report
+from weft.cli.failures import CutShortError, report
 from weft.cli.session import Session
 
 SECTIONS = {
@@ -61,8 +61,8 @@ class _Weft(LazyGroup):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except BrokenPipeError as error:
-            raise ReaderGoneError from error  # click would end the process with another exit code
+        except (BrokenPipeError, KeyboardInterrupt) as error:
+            raise CutShortError from error
 
 
 @click.command(

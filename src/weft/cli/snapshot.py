@@ -28,20 +28,21 @@ def snapshot() -> None:
 @click.argument("volume", shell_complete=volume_names)
 @click.argument("name")
 @click.option("--description", default="", help="Free text.")
+@click.option("--exist-ok", is_flag=True, help="Take a snapshot of that name that is there already.")
 @wait_option
 @click.pass_obj
-def create(session: Session, *, volume: str, name: str, description: str, wait: float) -> None:
+def create(
+    session: Session, *, volume: str, name: str, description: str, exist_ok: bool, wait: float
+) -> None:
     """Take a snapshot of VOLUME called NAME; hosts may write meanwhile."""
     client, deadline = session.client, Deadline.after(wait)
     of_volume = find_volume(client, volume).volume
-    if client.snapshots(of_volume.id, name=name):
-        raise ConflictError(
-            f"volume {of_volume.name} has a snapshot named {name} already; choose another name"
-        )
+    view = _existing(client, of_volume, name, exist_ok=exist_ok)
     request = CreateSnapshotRequest(name=name, volume_id=of_volume.id, description=description)
     with session.output.busy(f"taking snapshot {name} of {of_volume.name}"):
-        view = client.create_snapshot(request, wait)
-        view = settle(view, lambda left: client.snapshot(view.snapshot.id, left), deadline)
+        view = view or client.create_snapshot(request, wait)
+        snapshot_id = view.snapshot.id
+        view = settle(view, lambda left: client.snapshot(snapshot_id, left), deadline)
     session.output.one(_kind(client), view)
     require_done(view, f"snapshot {name} ({view.snapshot.id})", wait)
 
@@ -89,6 +90,17 @@ def delete(
         [Deletable(each.id, each.name, partial(_delete, client, each, wait)) for each in found],
         yes=yes,
     )
+
+
+def _existing(client: Client, volume: Volume, name: str, *, exist_ok: bool) -> SnapshotView | None:
+    """The snapshot that --exist-ok takes. Raises ConflictError when the name is taken otherwise."""
+    found = [view for view in client.snapshots(volume.id, name=name) if view.status is not Status.DELETING]
+    if found and not exist_ok:
+        raise ConflictError(
+            f"volume {volume.name} has a snapshot named {name} already ({found[0].snapshot.id}); choose another name,"
+            " or take it with --exist-ok"
+        )
+    return found[0] if found else None
 
 
 def _volume(client: Client, wanted: str | None) -> Volume | None:

@@ -13,12 +13,11 @@ from weft.cli.exits import ExitCode
 from weft.cli.session import Session
 from weft.cli.shapes import Shape, Value
 from weft.cli.sizes import format_size
-from weft.cli.target_status import target_shape
+from weft.cli.target_status import ask_target, target_shape
 from weft.embedded.host.attachment import Attachment
 from weft.embedded.target.control import TargetStatus
 from weft.errors import WeftError
 from weft.model import StateStatus, Status
-from weft.targets.embedded import EmbeddedTarget
 from weft.views import AttachmentView, PoolView, SnapshotView, VolumeView
 
 _WRONG = frozenset({Status.ERROR, Status.ERROR_DELETING, Status.ERROR_EXTENDING})
@@ -87,7 +86,7 @@ def _resources(session: Session) -> Resources | WeftError:
 
 def _target(session: Session) -> TargetStatus | WeftError:
     try:
-        return EmbeddedTarget(session.config).status()
+        return ask_target(session.config)
     except WeftError as error:
         return error
 

@@ -4,7 +4,7 @@ import click
 
 from weft.cli.commands import Group
 from weft.cli.session import Session
-from weft.cli.target_status import target_shape
+from weft.cli.target_status import ask_target, target_shape
 from weft.embedded.target_process import run_target
 from weft.logs import configure_logging
 from weft.targets.embedded import EmbeddedTarget
@@ -35,7 +35,7 @@ def run(session: Session) -> int:
 @click.pass_obj
 def status(session: Session) -> None:
     """Tell what the target serves, where, and to whom."""
-    session.output.shape(target_shape(EmbeddedTarget(session.config).status()))
+    session.output.shape(target_shape(ask_target(session.config)))
 
 
 @target.command("stop", examples=("weft target stop",))

@@ -136,7 +136,7 @@ def rename(session: Session, *, volume: str, name: str, description: str | None)
     client = session.client
     found = find_volume(client, volume).volume
     if found.name != name:
-        _refuse_taken(client, name)
+        _refuse_taken(client, name, "choose another name")
     view = client.update_volume(found.id, UpdateRequest(name=name, description=description))
     session.output.one(_kind(client), view)
 
@@ -223,7 +223,7 @@ def _delete(client: Client, volume: Volume, wait: float) -> bool:
 def _existing(client: Client, name: str, size: int, *, exist_ok: bool) -> VolumeView | None:
     """The volume that --exist-ok takes. Raises ConflictError when the name is taken otherwise."""
     if not exist_ok:
-        _refuse_taken(client, name)
+        _refuse_taken(client, name, "choose another name, or take it with --exist-ok")
         return None
     found = _of_that_name(client, name)
     if found and found[0].size != size:
@@ -233,10 +233,10 @@ def _existing(client: Client, name: str, size: int, *, exist_ok: bool) -> Volume
     return found[0] if found else None
 
 
-def _refuse_taken(client: Client, name: str) -> None:
+def _refuse_taken(client: Client, name: str, remedy: str) -> None:
     """The API lets volumes share a name; a person who goes by names is better off when they do not."""
     if taken := _of_that_name(client, name):
-        raise ConflictError(f"{_named(taken[0].volume)} is there already; choose another name")
+        raise ConflictError(f"{_named(taken[0].volume)} is there already; {remedy}")
 
 
 def _of_that_name(client: Client, name: str) -> list[VolumeView]:

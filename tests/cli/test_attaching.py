@@ -1,0 +1,216 @@
+"""`weft attach`, `weft detach`, `weft volume read` and `write`, with the processes that a user runs."""
+
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cli.runner import Cli, make_cli
+from weft.cli.exits import ExitCode
+from weft.embedded.host.fuse import missing_for_fuse
+from weft.model import GIB
+
+_START_SECONDS = 30.0
+
+needs_fuse = pytest.mark.skipif(
+    missing_for_fuse() is not None, reason=f"no FUSE here: {missing_for_fuse() or ''}"
+)
+
+
+def _weft(cli: Cli, *arguments: str, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "weft", *arguments, "--config", str(cli.config)],
+        input=stdin,
+        stdin=subprocess.DEVNULL if stdin is None else None,
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+
+
+class Installation:
+    """A daemon and its target below a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.cli = make_cli(folder)
+        with socket.create_server(("127.0.0.1", 0)) as finder:
+            port = finder.getsockname()[1]
+        with self.cli.config.open("a") as config:
+            config.write(f'[target]\nportals = ["127.0.0.1:{port}"]\n')
+        self._log = folder / "serve.log"
+        self.start()
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._daemon = subprocess.Popen(
+                [sys.executable, "-m", "weft", "serve", "--config", str(self.cli.config)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        deadline = time.monotonic() + _START_SECONDS
+        while self.cli("status").exit_code != 0:
+            assert self._daemon.poll() is None, self._log.read_text()
+            assert time.monotonic() < deadline, self._log.read_text()
+            time.sleep(0.05)
+
+    def stop(self, *more: str) -> None:
+        self.cli.ok("stop", *more)
+        self._daemon.wait(20)
+
+
+@pytest.fixture(scope="module")
+def installation() -> Iterator[Installation]:
+    with tempfile.TemporaryDirectory(prefix="weft-", dir="/tmp") as folder:
+        made = Installation(Path(folder))
+        try:
+            yield made
+        finally:
+            made.stop("--target")
+
+
+@pytest.fixture
+def weft(installation: Installation) -> Iterator[Cli]:
+    """The command line, and a volume of 1 GiB named data that is taken away afterwards."""
+    installation.cli.ok("volume", "create", "data", "--size", "1GiB")
+    yield installation.cli
+    installation.cli.ok("detach", "data", "--force")
+    installation.cli.ok("volume", "delete", "data")
+    assert installation.cli.ok("attachment", "list", "-q").stdout == ""
+
+
+def test_what_is_written_is_read_again_and_nothing_stays_attached(weft: Cli) -> None:
+    content = bytes(range(256)) * 40_000
+    written = _weft(weft, "volume", "write", "data", "--offset", "1MiB", "--json", stdin=content)
+    assert (written.returncode, written.stderr) == (0, b"")
+    assert b'"written_bytes": 10240000' in written.stdout
+    assert weft.ok("attachment", "list", "-q").stdout == ""
+    read = _weft(
+        weft, "volume", "read", "data", "--offset", str(2**20 - 1), "--length", str(len(content) + 2)
+    )
+    assert read.stdout == b"\0" + content + b"\0"
+    assert weft.ok("attachment", "list", "-q").stdout == ""
+
+
+def test_more_than_fits_is_refused_before_anything_is_written_when_it_can_be_known(
+    weft: Cli, tmp_path: Path
+) -> None:
+    with (tmp_path / "large").open("w+b") as large:
+        large.write(b"x" * 4096)
+        large.truncate(GIB + 1)
+        large.seek(0)
+        done = subprocess.run(
+            [sys.executable, "-m", "weft", "volume", "write", "data", "--config", str(weft.config)],
+            stdin=large,
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
+    assert done.returncode == ExitCode.INVALID_VALUE
+    assert b"nothing was written" in done.stderr
+    assert _weft(weft, "volume", "read", "data", "--length", "4KiB").stdout == bytes(4096)
+
+
+def test_a_pipe_that_holds_more_than_fits_is_an_error_that_says_what_was_written(weft: Cli) -> None:
+    done = _weft(weft, "volume", "write", "data", "--offset", str(GIB - 4096), stdin=b"x" * 4097)
+    assert done.returncode == ExitCode.INVALID_VALUE
+    assert b"the first 0 bytes were written" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "range_", [("--offset", str(GIB + 1)), ("--length", "2GiB"), ("--offset", "1", "--length", "1G")]
+)
+def test_a_range_that_is_not_within_the_volume_is_refused(weft: Cli, range_: tuple[str, ...]) -> None:
+    done = _weft(weft, "volume", "read", "data", *range_)
+    assert (done.returncode, done.stdout) == (ExitCode.INVALID_VALUE, b"")
+
+
+def test_a_copy_that_is_interrupted_takes_its_attachment_away(weft: Cli) -> None:
+    with _reading(weft) as process:
+        process.send_signal(signal.SIGINT)
+    assert process.returncode == ExitCode.INTERRUPTED
+    assert weft.ok("attachment", "list", "-q").stdout == ""
+
+
+def test_what_a_killed_copy_has_left_is_taken_away_by_the_next(weft: Cli) -> None:
+    with _reading(weft) as process:
+        process.kill()
+    assert len(weft.ok("attachment", "list", "-q").stdout.split()) == 1
+    assert _weft(weft, "volume", "read", "data", "--length", "4").stdout == bytes(4)
+    assert weft.ok("attachment", "list", "-q").stdout == ""
+
+
+def test_a_volume_is_not_copied_twice_at_one_time(weft: Cli) -> None:
+    with _reading(weft) as process:
+        second = _weft(weft, "volume", "read", "data")
+        assert (second.returncode, second.stdout) == (ExitCode.CONFLICT, b"")
+        assert f"copied by process {process.pid}".encode() in second.stderr
+        assert weft("detach", "data").exit_code == ExitCode.CONFLICT
+        process.terminate()
+
+
+@needs_fuse
+def test_attaching_gives_a_path_and_detaching_takes_it_away(weft: Cli) -> None:
+    first, second = (weft.ok("attach", "data").stdout for _ in range(2))
+    assert first == second
+    path = Path(first.strip())
+    assert path.stat().st_size == GIB
+    with path.open("r+b") as file:
+        file.write(b"hello")
+    assert weft.ok("status", "--json").json["attached"][0]["path"] == str(path)
+    refused = _weft(weft, "volume", "read", "data")
+    assert refused.returncode == ExitCode.CONFLICT
+    assert str(path).encode() in refused.stderr
+    assert weft("volume", "delete", "data").exit_code == ExitCode.CONFLICT
+    assert weft.ok("detach", "data").stdout == "detached data\n"
+    assert not path.exists()
+    assert "is not attached" in weft.ok("detach", "data").stdout
+    assert _weft(weft, "volume", "read", "data", "--length", "5").stdout == b"hello"
+
+
+@needs_fuse
+def test_a_volume_whose_file_is_open_stays_attached(weft: Cli) -> None:
+    path = Path(weft.ok("attach", "data", "-q").stdout.strip())
+    with path.open("rb"):
+        ran = weft("detach", "data")
+        assert ran.exit_code == ExitCode.CONFLICT
+        assert weft.ok("attach", "data").stdout == f"{path}\n"
+    weft.ok("detach", "data")
+
+
+@needs_fuse
+def test_without_the_api_a_volume_is_detached_by_its_id_or_path_and_the_rest_later(
+    installation: Installation, weft: Cli
+) -> None:
+    attached = weft.ok("attach", "data", "--json").json
+    installation.stop()
+    by_name = weft("detach", "data")
+    assert by_name.exit_code == ExitCode.UNAVAILABLE
+    assert attached["volume_id"] in by_name.stderr
+    for known_by in (attached["path"], attached["volume_id"]):  # the second time there is nothing to do
+        ran = weft.ok("detach", known_by, "--json")
+        assert ran.json["attachment_deleted"] is False
+        assert "may remain" in ran.stderr
+        assert not Path(attached["path"]).exists()
+    installation.start()
+    assert len(weft.ok("attachment", "list", "-q").stdout.split()) == 1
+    assert weft.ok("detach", "data", "--json").json["attachment_deleted"] is True
+    assert weft.ok("attachment", "list", "-q").stdout == ""
+
+
+def _reading(weft: Cli) -> "subprocess.Popen[bytes]":
+    """A copy that is under way, and waits for its reader."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "weft", "volume", "read", "data", "--config", str(weft.config)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert process.stdout is not None
+    assert process.stdout.read(1) == b"\0"
+    return process
