@@ -2,7 +2,7 @@
 
 import errno
 import os
-import time
+import socket
 
 import pytest
 
@@ -191,11 +191,8 @@ def test_a_full_disk_is_told_as_capacity_exceeded() -> None:
 
 
 def test_small_answers_are_not_delayed(workshop: Workshop) -> None:
-    """Without TCP_NODELAY a write with R2T takes 40 ms and more; the median tells a busy machine from that."""
-    host = workshop.attach(workshop.export(HOST_A), in_capsule_data_size=0)
-    times = []
-    for _ in range(21):
-        began = time.monotonic()
-        write(host, 0, b"n" * 4096)
-        times.append(time.monotonic() - began)
-    assert sorted(times)[10] < 0.03
+    """Looked up rather than measured: the kernel delays only some answers, and only sometimes."""
+    workshop.attach(workshop.export(HOST_A), queues=2)
+    sockets = [pair._socket for pair in workshop.target._connections._pairs]
+    assert len(sockets) == 3
+    assert all(each.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for each in sockets)

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from embedded_target.processes import eventually
 from embedded_target.workshop import HOST_A, HOST_B, MIB, MakeWorkshop, Workshop, nqn_of
 from nvme_tcp_host import LostError, RawHost
+from weft.embedded.target.backend import Backend
 from weft.embedded.target.settings import Limits
-from weft.errors import ConflictError, DataError, InvalidValueError, NotFoundError
+from weft.errors import ConflictError, DataError, InvalidValueError, NotFoundError, UnavailableError
 from weft.model import Export
 from weft.names import new_id
+from weft.nvme.layout import BytesLike
 from weft.nvme.nvm import Flush, Read, Write
 from weft.nvme.status import StatusCode
 
@@ -164,16 +167,69 @@ def test_a_volume_that_does_not_exist_is_not_exported(workshop: Workshop) -> Non
     assert not list((workshop.folder / "target" / "exports").iterdir())
 
 
-def test_a_replay_is_never_overtaken_by_a_write_of_the_connection_before(make_workshop: MakeWorkshop) -> None:
-    """The old connection's writes wait in the target when its host comes back: they must not land after the replay."""
-    workshop = make_workshop(limits=Limits(teardown_seconds=5))
+class StuckBackend(Backend):
+    """A device on which writes do not come to an end until they are let go."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(os.open(path, os.O_RDWR), path)
+        self.stuck = threading.Event()
+        self.let_go = threading.Event()
+
+    def write(self, offset: int, data: BytesLike) -> None:
+        if not self.let_go.is_set():
+            self.stuck.set()
+            self.let_go.wait(20)
+        super().write(offset, data)
+
+
+def with_stuck_write(workshop: Workshop) -> tuple[Export, StuckBackend, RawHost]:
+    """An export to HOST_A, whose write of "old" to block 0 is stuck."""
     export = workshop.export(HOST_A)
-    for _ in range(10):
-        old = RawHost(workshop.portal, nqn_of(export), HOST_A)
-        for _ in range(64):
-            old.io[0].submit(Write(nsid=1, slba=0, blocks=16), data=b"old" + bytes(8189))
-        old.close()
-        with RawHost(workshop.portal, nqn_of(export), HOST_A) as new:
-            assert new.io[0].call(Write(nsid=1, slba=0, blocks=16), data=b"new" + bytes(8189)).status.ok
-            time.sleep(0.01)
-            assert new.io[0].read(Read(nsid=1, slba=0, blocks=1), 512).startswith(b"new")
+    subsystem = workshop.target._subsystems.get(export.volume_id)
+    assert subsystem is not None
+    assert subsystem.namespace is not None
+    backend = StuckBackend(export.path)
+    subsystem.namespace.replace_backend(backend)
+    host = workshop.attach(export)
+    host.io[0].submit(Write(nsid=1, slba=0, blocks=1), data=b"old".ljust(512))
+    assert backend.stuck.wait(10)
+    return export, backend, host
+
+
+def test_a_replay_is_never_overtaken_by_a_write_of_the_connection_before(workshop: Workshop) -> None:
+    export, backend, old = with_stuck_write(workshop)
+    old.close()
+    releaser = threading.Timer(0.3, backend.let_go.set)
+    releaser.start()
+    began = time.monotonic()
+    new = workshop.attach(export)
+    assert time.monotonic() - began > 0.2
+    assert export.path.read_bytes().startswith(b"old")
+    assert new.io[0].call(Write(nsid=1, slba=0, blocks=1), data=b"new".ljust(512)).status.ok
+    assert new.io[0].read(Read(nsid=1, slba=0, blocks=1), 512).startswith(b"new")
+    releaser.join()
+
+
+def test_a_write_that_does_not_end_makes_the_host_come_again(make_workshop: MakeWorkshop) -> None:
+    workshop = make_workshop(limits=Limits(teardown_seconds=0.2))
+    export, backend, old = with_stuck_write(workshop)
+    old.close()
+    answer = workshop.connection().open().connect(nqn_of(export), HOST_A).status
+    assert (answer.code, answer.dnr) == (StatusCode.CONNECT_CONTROLLER_BUSY, False)
+    backend.let_go.set()
+    eventually(lambda: workshop.connection().open().connect(nqn_of(export), HOST_A).status.ok)
+
+
+def test_a_host_that_cannot_be_cut_off_in_time_is_an_error_and_doing_it_again_completes_it(
+    make_workshop: MakeWorkshop,
+) -> None:
+    workshop = make_workshop(limits=Limits(teardown_seconds=0.2))
+    export, backend, _ = with_stuck_write(workshop)
+    with pytest.raises(UnavailableError):
+        workshop.target.create_export(without(export, HOST_A))
+    with pytest.raises(UnavailableError):
+        workshop.target.remove_export(export.volume_id)
+    assert not workshop.target.exports()[0].complete
+    backend.let_go.set()
+    workshop.target.remove_export(export.volume_id)
+    assert workshop.target.exports() == ()
