@@ -52,7 +52,7 @@ def run_tool(*argv: str, accept: tuple[int, ...] = (0,)) -> str:
 
 
 class Ext4:
-    name = "ext4 file system"
+    name = "an ext4 file system"
 
     def fill(self, tree: Tree, destination: Path) -> None:
         run_tool("mke2fs", "-q", "-F", "-t", "ext4", "-d", str(tree.root), str(destination))
@@ -75,7 +75,7 @@ class Ext4:
 
 
 class TarArchive:
-    name = "tar archive"
+    name = "a tar archive"
 
     def fill(self, tree: Tree, destination: Path) -> None:
         with destination.open("r+b") as file, tarfile.open(fileobj=file, mode="w|") as archive:

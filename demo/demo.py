@@ -73,7 +73,7 @@ def _summarise(demo: Demo, seconds: float) -> None:
 
 
 def _how(demo: Demo) -> str:
-    return f"through {'the FUSE file' if demo.use_fuse else 'the Volume object'}, with an {demo.content.name}"
+    return f"through {'the FUSE file' if demo.use_fuse else 'the Volume object'}, with {demo.content.name}"
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ class Story:
         volume = self._attached("demo")
         with self._demo.step("export it over NVMe/TCP and attach it") as step:
             step.result = volume.attach()
-        with self._demo.step(f"make an {content.name} with the tree on it, through NVMe/TCP") as step:
+        with self._demo.step(f"make {content.name} with the tree on it, through NVMe/TCP") as step:
             started = time.monotonic()
             volume.fill(content, tree)
             step.result = f"{tree.size / MIB / (time.monotonic() - started):.0f} MiB/s, flushed"
@@ -145,7 +145,9 @@ class Story:
             volume.detach()
             self._weft.weft("snapshot", "delete", "before")
             self._weft.weft("volume", "delete", "demo")
-            step.result = f"volumes: {self._weft.weft('volume', 'list')}"
+            if self._weft.weft("volume", "list"):
+                raise RuntimeError("a volume is still there")
+            step.result = "weft knows of no volume any more"
 
     def _nothing_left(self) -> None:
         with self._demo.step("stop weft and look for what is left") as step:
