@@ -207,6 +207,7 @@ def _take_away(files: AttachmentFiles, attachment: Attachment | None, *, force: 
     unmount(files.mountpoint, lazy=force)
     if process is not None:
         _end(process, force=force)
+        unmount(files.mountpoint, lazy=force)  # it may have mounted in between, before it was ended
     lost = ""
     with contextlib.suppress(FileNotFoundError):
         lost = files.failure.read_text(encoding="utf-8").strip()

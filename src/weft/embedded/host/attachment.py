@@ -148,11 +148,23 @@ class AttachmentFiles:
             raise
 
     def remove(self) -> None:
-        """Take everything away but the lock; the mount must be gone. The record goes last: what is left is found."""
-        with contextlib.suppress(FileNotFoundError):
-            self.mountpoint.rmdir()
-        for path in (self.socket, self.log, self.failure, self.record):
-            path.unlink(missing_ok=True)
+        """Take everything away but the lock; the mount must be gone. The record goes last: what is left is found.
+
+        Raises UnavailableError naming what stays.
+        """
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                self.mountpoint.rmdir()
+            for path in (
+                self.socket,
+                self.socket.with_suffix(".sock.new"),
+                self.log,
+                self.failure,
+                self.record,
+            ):
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise UnavailableError(f"{error.filename} cannot be removed: {error.strerror}") from None
 
     def leftovers(self) -> bool:
         """Whether anything of this volume is there."""

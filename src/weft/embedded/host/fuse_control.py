@@ -119,12 +119,14 @@ class ControlServer:
         self._served = 0
 
     def start(self) -> None:
-        """Listen; a socket left by a process that was killed is replaced."""
-        self._path.unlink(missing_ok=True)
-        with _short_name(self._path) as name:
+        """Listen; a socket left by a process that was killed is replaced. It has its name once it can be connected to."""
+        new = self._path.with_suffix(".sock.new")
+        new.unlink(missing_ok=True)
+        with _short_name(new) as name:
             self._listening.bind(name)
-        self._path.chmod(0o600)  # the directory is 0700, so nobody could connect in between
+        new.chmod(0o600)
         self._listening.listen()
+        new.replace(self._path)
         self._thread.start()
 
     def drain(self, timeout: float) -> None:
