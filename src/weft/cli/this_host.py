@@ -28,26 +28,24 @@ def register_this_host(
     Where another host has that name (two users on one machine are two hosts), the end of the initiator's name is
     put behind it. Raises ConflictError when a name was given and is taken.
     """
-    known = find_this_host(client, initiator)
+    own_name = name or host_name(os.uname().nodename)
+    ending = re.sub(r"[^a-z0-9]", "", initiator.port_name.lower())[-8:]
+    names = [own_name] if name else [own_name, f"{own_name[: _LONGEST_NAME - 9]}-{ending}"]
+    refusal = ConflictError(f"the host name {own_name} is taken")
+    for candidate in names:
+        known = find_this_host(client, initiator)
+        if known is not None:
+            return known
+        try:
+            return client.create_host(
+                HostRequest(name=candidate, ip=ip, availability_zones=zones, initiators=(initiator,))
+            )
+        except ConflictError as error:
+            refusal = error
+    known = find_this_host(client, initiator)  # another command of this host may have been faster
     if known is not None:
         return known
-    request = HostRequest(
-        name=name or host_name(os.uname().nodename), ip=ip, availability_zones=zones, initiators=(initiator,)
-    )
-    try:
-        return client.create_host(request)
-    except ConflictError:
-        if name or not client.hosts(name=request.name):
-            raise
-    ending = re.sub(r"[^a-z0-9]", "", initiator.port_name.lower())[-8:]
-    return client.create_host(
-        HostRequest(
-            name=f"{request.name[: _LONGEST_NAME - 9]}-{ending}",
-            ip=ip,
-            availability_zones=zones,
-            initiators=(initiator,),
-        )
-    )
+    raise refusal
 
 
 def host_name(nodename: str) -> str:
