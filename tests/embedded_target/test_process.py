@@ -292,6 +292,31 @@ def test_status_counts_exports_and_connections(
     eventually(lambda: target.status().connections == {})
 
 
+def test_the_open_files_limit_is_raised_as_far_as_it_goes(target: EmbeddedTarget) -> None:
+    limits = Path(f"/proc/{target.status().pid}/limits").read_text(encoding="ascii")
+    (line,) = [each for each in limits.splitlines() if each.startswith("Max open files")]
+    soft, hard = line.split()[3:5]
+    assert soft == hard
+
+
+def test_hosts_that_come_and_go_leave_nothing_behind(
+    config: Config, target: EmbeddedTarget, short_path: Path
+) -> None:
+    export = make_volume(short_path, HOST_A)
+    target.create_export(export)
+    process = Path(f"/proc/{target.status().pid}")
+
+    def counts() -> tuple[int, int]:
+        return len(list((process / "fd").iterdir())), len(list((process / "task").iterdir()))
+
+    with ControlClient(config.target_socket) as control:
+        control.call(StatusRequest(), TargetStatus)
+        before = counts()
+        for _ in range(30):
+            RawHost(config.portals()[0], nqn_of(export), HOST_A, queues=2).close()
+        eventually(lambda: all(now <= was for now, was in zip(counts(), before, strict=True)))
+
+
 def test_writes_can_be_held_from_another_process(
     config: Config, target: EmbeddedTarget, short_path: Path
 ) -> None:

@@ -22,7 +22,7 @@ from weft.embedded.target.nvme_target import NvmeTarget
 from weft.embedded.target.settings import DEFAULT_LIMITS, Limits, TargetSettings, decode_settings, settings_of
 from weft.errors import ConflictError, UnavailableError, WeftError
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("weft.embedded.target_process")  # also where this is __main__
 
 _ENDING: Final = {signal.SIGTERM, signal.SIGINT}
 _PREDECESSOR_SECONDS: Final = 5.0

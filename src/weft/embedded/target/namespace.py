@@ -14,8 +14,8 @@ BLOCK_SIZE: Final = 512
 """Bytes of a logical block, for good: changing it would change a volume's content as hosts see it.
 
 512 is what nvmet announces for a logical volume on most disks and what disk images are made for, so a volume can
-move between the two targets. What it costs is nothing as long as hosts write whole pages, and they do: the namespace
-announces PREFERRED_BLOCKS as its granularity, and Linux takes that as the physical block size.
+move between the two targets. It costs nothing as long as hosts write whole pages, and they do: the namespace announces
+PREFERRED_BLOCKS as its granularity, which Linux shows as minimum_io_size.
 """
 
 PREFERRED_BLOCKS: Final = 4096 // BLOCK_SIZE
@@ -116,12 +116,13 @@ class Namespace:
             if self._is_held():
                 raise ConflictError(f"writes to volume {self.volume_id} are held already")
             hold = self._hold = Hold(self, deadline)
-            drained = self._changed.wait_for(lambda: self._active_writes == 0, seconds)
+            patience = min(seconds, _DRAIN_SECONDS)
+            drained = self._changed.wait_for(lambda: self._active_writes == 0, patience)
             if drained and self._hold is hold:
                 return hold
         hold.release()
         raise UnavailableError(
-            f"writes to volume {self.volume_id} that were going on did not finish within {seconds:g} s"
+            f"writes to volume {self.volume_id} that were going on did not finish within {patience:g} s"
         )
 
     def release(self, hold: Hold) -> bool:
