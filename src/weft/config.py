@@ -3,6 +3,7 @@
 Without a file every value has a default that serves a file pool in the user's data directory to that user alone.
 """
 
+import ipaddress
 import os
 import re
 import tomllib
@@ -245,6 +246,11 @@ def _check_target(target: TargetSection) -> None:
     portals = [parse_portal("target.portals", each) for each in target.portals]
     if len(set(portals)) != len(portals):
         raise InvalidValueError("target.portals", "names the same address and port twice")
+    for portal in portals:
+        if ipaddress.ip_address(portal.address).is_unspecified:
+            raise InvalidValueError(
+                "target.portals", f"{portal} stands for any address; name those that hosts are to connect to"
+            )
     if ":" not in target.nqn_prefix:
         raise InvalidValueError(
             "target.nqn_prefix", f"{target.nqn_prefix!r} has no colon before the volume id"

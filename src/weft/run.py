@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,4 +101,16 @@ def start_daemon(argv: Sequence[str], *, log: Path, environment: Mapping[str, st
         raise UnavailableError(f"{argv[0]} cannot be started: {error.strerror}") from error
     finally:
         os.close(descriptor)
+    _keep_until_ended(process)
     return Daemon(process)
+
+
+_running: "list[subprocess.Popen[bytes]]" = []
+_running_lock = threading.Lock()
+
+
+def _keep_until_ended(process: "subprocess.Popen[bytes]") -> None:
+    """Hold on to a process until it has ended, so that no zombie stays of one that its starter has forgotten."""
+    with _running_lock:
+        _running[:] = [each for each in _running if each.poll() is None]
+        _running.append(process)

@@ -10,8 +10,10 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from embedded_target.processes import configure, eventually, make_volume, reconnect
@@ -142,6 +144,23 @@ def test_the_one_that_runs_is_adopted(config: Config, target: EmbeddedTarget) ->
     keeper.start()
     keeper.stop()
     assert second.status().pid == target.status().pid
+
+
+def test_one_that_runs_with_another_configuration_is_started_anew_with_its_exports(
+    config: Config, target: EmbeddedTarget, short_path: Path
+) -> None:
+    export = make_volume(short_path, HOST_A)
+    target.create_export(export)
+    before = target.status()
+    changed = EmbeddedTarget(replace(config, target=msgspec.structs.replace(config.target, max_io_queues=3)))
+    keeper = TargetKeeper(changed)
+    keeper.start()
+    keeper.stop()
+    after = changed.status()
+    assert after.pid != before.pid
+    assert after.portals == before.portals
+    assert set(changed.exports()) == {export.volume_id}
+    changed.stop_target()
 
 
 def test_only_one_target_serves_a_directory(config: Config, target: EmbeddedTarget) -> None:

@@ -104,20 +104,33 @@ class EmbeddedTarget:
     def ensure_running(self) -> ControlClient:
         """A new connection to the process, which is started if it does not run.
 
-        Raises UnsupportedError when the process that runs is of another weft that cannot be talked to, and
-        UnavailableError when it does not come up.
+        A process that runs with other settings than the configuration's is started anew, for only so do a new
+        portal or pool come into force; its hosts see a pause. Raises UnsupportedError when the process that runs is
+        of another weft that cannot be talked to, and UnavailableError when it does not come up.
         """
         with self._starting:
-            try:
-                client = ControlClient(self._socket)
-            except UnavailableError:
-                client = self._start()
+            return self._adopt() or self._start()
+
+    def _adopt(self) -> ControlClient | None:
+        """A connection to the process that runs; None if there is none with these settings any more."""
         try:
-            _check_compatible(client.call(StatusRequest(), TargetStatus))
+            client = ControlClient(self._socket)
+        except UnavailableError:
+            return None
+        try:
+            status = client.call(StatusRequest(), TargetStatus)
+            _check_compatible(status)
         except BaseException:
             client.close()
             raise
-        return client
+        if status.settings is None or status.settings == self._settings:
+            return client
+        client.close()
+        _log.warning(
+            "the configuration has changed since the embedded target was started; it is started anew"
+        )
+        self.stop_target()
+        return None
 
     def stop_target(self) -> None:
         """End the process, and wait until it has ended; hosts lose their volumes until it runs again."""

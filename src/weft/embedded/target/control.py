@@ -13,6 +13,7 @@ from typing import Final, Self, TypeVar
 import msgspec
 
 from weft import errors
+from weft.embedded.target.settings import TargetSettings
 from weft.errors import InvalidValueError, UnavailableError, WeftError
 from weft.model import Export, FoundExport
 
@@ -67,7 +68,7 @@ class PortalStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TargetStatus(msgspec.Struct, frozen=True, kw_only=True, tag="status"):
-    """connections: how many each host NQN has."""
+    """connections: how many each host NQN has. settings: what the process was started with."""
 
     pid: int
     version: str
@@ -75,6 +76,7 @@ class TargetStatus(msgspec.Struct, frozen=True, kw_only=True, tag="status"):
     portals: tuple[PortalStatus, ...]
     exports: int
     connections: dict[str, int]
+    settings: TargetSettings | None = None
 
 
 class Exported(msgspec.Struct, frozen=True, tag="exported"):

@@ -76,6 +76,7 @@ class NvmeTarget:
             portals=self._portals.status(),
             exports=len(self._subsystems.all()),
             connections=self._connections.by_host(),
+            settings=self._settings,
         )
 
     def create_export(self, export: Export) -> Exported:
