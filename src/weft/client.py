@@ -89,7 +89,7 @@ class Client:
         self.endpoint = endpoint
         self.tenant_id = tenant_id
         self._endpoint = _parse_endpoint(endpoint)
-        self._token = token
+        self._token = None if token is None else _checked_token(token)
         self._timeout = timeout
 
     @classmethod
@@ -357,6 +357,14 @@ def _parse_endpoint(endpoint: str) -> _Endpoint:
     raise InvalidValueError(
         "endpoint", f"{endpoint!r} is neither unix:///path/of/socket nor http://host:port"
     )
+
+
+def _checked_token(token: str) -> str:
+    """The token without the line end that its file has. What is wrong with it is not told: it is a secret."""
+    token = token.strip()
+    if not token or not token.isascii() or not token.isprintable():
+        raise InvalidValueError("token", "must be printable ASCII characters, and at least one")
+    return token
 
 
 def _path(collection: str, row_id: str, *rest: str) -> str:

@@ -1,15 +1,18 @@
 """The listeners: their modes, who else is there, and how they end."""
 
+import fcntl
 import os
 import socket
 import stat
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from api.world import BASE, InBackground, World, eventually, free_port, make_config, make_world
+from weft.api.idle import IdleClosingProtocol
 from weft.api.server import ApiServer
 from weft.api.sockets import UnixListener, listen_tcp
 from weft.client import Client
@@ -47,9 +50,11 @@ def test_a_socket_that_a_dead_process_left_is_replaced(short_path: Path) -> None
 
 def test_a_second_server_on_one_socket_is_refused_and_the_first_goes_on(world: World) -> None:
     second = ApiServer(world.service, world.config)
-    with pytest.raises(ConflictError, match="already answers at"):
-        second.start()
-    second.stop()
+    try:
+        with pytest.raises(ConflictError, match="already answers at"):
+            second.start()
+    finally:
+        second.stop()
     assert world.client.api_versions() == ["v1beta"]
 
 
@@ -63,9 +68,45 @@ def test_of_two_servers_that_start_at_once_one_wins(short_path: Path) -> None:
                 winners.append(each.result())
             except ConflictError as error:
                 losers.append(error)
+        for each in winners:
+            each.close()
         assert (len(winners), len(losers)) == (1, 3)
-        winners[0].close()
         assert not path.exists()
+
+
+def test_nobody_takes_a_socket_while_another_is_at_it(short_path: Path) -> None:
+    directory = os.open(short_path, os.O_RDONLY)
+    fcntl.flock(directory, fcntl.LOCK_EX)
+    starting = InBackground(lambda: UnixListener(short_path / "api.sock"))
+    time.sleep(0.2)
+    assert not starting.is_done
+    os.close(directory)
+    starting.result().close()
+
+
+class ImpatientProtocol(IdleClosingProtocol):
+    idle_seconds = 0.2
+
+
+def test_connections_that_never_ask_for_anything_are_closed(still_world: World, short_path: Path) -> None:
+    server = ApiServer(still_world.service, make_config(short_path / "2"), http_protocol=ImpatientProtocol)
+    server.start()
+    path = str(make_config(short_path / "2").api_socket)
+    try:
+        with socket.socket(socket.AF_UNIX) as silent, socket.socket(socket.AF_UNIX) as slow:
+            for each in (silent, slow):
+                each.settimeout(5)
+                each.connect(path)
+            with suppress(BrokenPipeError):
+                for byte in b"GET / HTTP/1.1\r\n" * 10:
+                    slow.send(bytes([byte]))
+                    time.sleep(0.01)
+            assert silent.recv(1) == b""
+        waiting = Client(f"unix://{path}")
+        volume = waiting.create_volume(CreateVolumeRequest(name="v", size=GIB), wait=1)
+        assert volume.status is Status.CREATING, "a request that takes its time is not idle"
+    finally:
+        server.stop()
 
 
 def test_what_is_not_a_socket_is_left_alone(short_path: Path) -> None:

@@ -221,6 +221,13 @@ def test_an_endpoint_that_is_none_is_refused(endpoint: str) -> None:
         Client(endpoint)
 
 
+def test_a_token_may_have_its_line_end_and_nothing_else_odd() -> None:
+    Client.for_url("http://127.0.0.1:1", "abc\n")
+    for odd in ("", " ", "a\nb", "é"):
+        with pytest.raises(InvalidValueError, match="token"):
+            Client.for_url("http://127.0.0.1:1", odd)
+
+
 @contextmanager
 def answering(reply: bytes | None) -> Iterator[str]:
     """A server that gives one answer, whatever it is asked; None: it never answers."""

@@ -116,7 +116,7 @@ def _endpoint(
             )
             async with _noticing_hang_up(request, call):
                 handler = handlers["GET" if request.method == "HEAD" else request.method]
-                return _response(await run_in_threadpool(handler, api, call), call)
+                return await run_in_threadpool(lambda: _response(handler(api, call), call))
         except Exception as error:  # noqa: BLE001 -- every failure becomes an answer, and bugs are logged there
             return error_response(error, f"{request.method} {request.url.path!r}")
 

@@ -4,18 +4,18 @@ import asyncio
 
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
-IDLE_SECONDS = 30.0
-
 
 class IdleClosingProtocol(H11Protocol):
     """uvicorn's HTTP/1.1, except that a connection on which no request becomes complete in time is closed, whether
     it sends nothing or its head a byte at a time.
     """
 
+    idle_seconds = 30.0
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._seen: RequestResponseCycle | None = None
-        self._idle_check = self.loop.call_later(IDLE_SECONDS, self._close_if_idle)
+        self._idle_check = self.loop.call_later(self.idle_seconds, self._close_if_idle)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._idle_check.cancel()
@@ -28,4 +28,4 @@ class IdleClosingProtocol(H11Protocol):
             self.transport.close()
             return
         self._seen = latest
-        self._idle_check = self.loop.call_later(IDLE_SECONDS, self._close_if_idle)
+        self._idle_check = self.loop.call_later(self.idle_seconds, self._close_if_idle)

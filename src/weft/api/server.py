@@ -35,9 +35,16 @@ class ApiServer:
     has an application of its own.
     """
 
-    def __init__(self, service: Service, config: Config) -> None:
+    def __init__(
+        self,
+        service: Service,
+        config: Config,
+        *,
+        http_protocol: type[IdleClosingProtocol] = IdleClosingProtocol,
+    ) -> None:
         self._service = service
         self._config = config
+        self._http_protocol = http_protocol
         self._waiters = Waiters()
         self._sockets = ExitStack()
         self._servers: list[tuple[uvicorn.Server, list[socket.socket]]] = []
@@ -87,7 +94,7 @@ class ApiServer:
 
     def _add(self, gate: Gate, sockets: list[socket.socket]) -> None:
         app = build_app(self._service, gate, self._waiters)
-        self._servers.append((uvicorn.Server(_settings(app)), sockets))
+        self._servers.append((uvicorn.Server(_settings(app, self._http_protocol)), sockets))
 
     def _wait_until_started(self) -> None:
         deadline = time.monotonic() + _START_SECONDS
@@ -106,11 +113,11 @@ class ApiServer:
         await asyncio.gather(*(server.serve(sockets) for server, sockets in self._servers))
 
 
-def _settings(app: Starlette) -> uvicorn.Config:
+def _settings(app: Starlette, http_protocol: type[IdleClosingProtocol]) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="asyncio",
-        http=IdleClosingProtocol,
+        http=http_protocol,
         ws="none",
         lifespan="off",
         log_config=None,
