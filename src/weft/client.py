@@ -88,7 +88,7 @@ class Client:
     ) -> None:
         self.endpoint = endpoint
         self.tenant_id = tenant_id
-        self._endpoint = _parse_endpoint(endpoint)
+        self._address = _parse_endpoint(endpoint)
         self._token = None if token is None else _checked_token(token)
         self._timeout = timeout
 
@@ -271,7 +271,7 @@ class Client:
 
     def _call(self, method: str, path: str, body: bytes | None = None, wait: float = 0.0) -> "_Answer":
         patience = self._timeout + max(wait, 0.0)
-        connection = self._endpoint.connection(patience)
+        connection = self._address.connection(patience)
         try:
             connection.request(method, path, body, self._headers(wait))
             response = connection.getresponse()
