@@ -15,7 +15,7 @@ _log = logging.getLogger("weft.node")
 _FIRST_RETRY_SECONDS = 0.5
 _LONGEST_RETRY_SECONDS = 60.0
 _SWEEP_SECONDS = 60.0
-_WATCH_SECONDS = 1.0
+_WATCH_SECONDS = 0.25
 _JOIN_SECONDS = 30.0
 _KEPT_FOR_EXPORTS = 2
 """Workers that never work on bytes, so that long copies of some volumes never delay the attachment of others."""

@@ -1,0 +1,453 @@
+"""Any order of verbs, passes, crashes, failures, reboots and losses: the rules of the design hold at every moment.
+
+Two tenants use one pool through the service; the node is stepped by hand; the process ends at random effects. What
+must hold is told by the rows in the store and by the world, never by what the machine believes to have done.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from control.control_plane import ALICE, BOB, POOL, ControlPlane, host_request, nqn_of
+from fakes.crash import Crash
+from fakes.driver import BLOCK
+from weft.errors import NoSpaceError, UnavailableError, UnsupportedError, WeftError
+from weft.model import GIB, Attachment, Host, Snapshot, SnapshotId, StateStatus, Status, Volume, VolumeId
+from weft.ports import (
+    ATTACHMENT_STATES,
+    ATTACHMENTS,
+    HOSTS,
+    SNAPSHOT_STATES,
+    SNAPSHOTS,
+    VOLUME_STATES,
+    VOLUMES,
+    Table,
+)
+from weft.requests import Caller, HostRequest, UpdateRequest
+
+RowT = TypeVar("RowT")
+
+TOTAL = 12 * GIB
+EFFECTS = [
+    *("driver.create", "driver.copy", "driver.extend", "driver.revert", "driver.delete"),
+    *("driver.snapshot", "driver.delete_snapshot"),
+    *("target.subsystem", "target.allow", "target.revoke", "target.resize"),
+    *("target.bind", "target.unbind", "target.remove", "store.transact"),
+]
+TROUBLES: list[Exception] = [
+    UnavailableError("it does not answer"),
+    NoSpaceError("it is full"),
+    UnsupportedError("it cannot"),
+    OSError(5, "Input/output error"),
+]
+
+callers = st.sampled_from([ALICE, BOB])
+picks = st.integers(0, 1000)
+
+
+class ControlPlaneMachine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.plane = ControlPlane(total=TOTAL)
+        self.writes = 0
+        self.contents: dict[VolumeId, set[bytes]] = {}
+        """What may be read from a volume: one thing, or two while a revert is under way."""
+        self.kept: dict[SnapshotId, set[bytes]] = {}
+        """What a snapshot may hold: the content when it was asked for, or what was written until it was taken."""
+        self.lost: dict[VolumeId, Any] = {}
+        self.cuts_seen = 0
+        self.volumes_seen: set[VolumeId] = set()
+        self.snapshots_seen: set[tuple[VolumeId, SnapshotId]] = set()
+
+    # -- helpers ------------------------------------------------------------------------------------------------
+
+    def rows(self, table: Table[RowT]) -> list[RowT]:
+        return [row.value for row in self.plane.store.list(table)]
+
+    def do(self, verb: Callable[[], object]) -> bool:
+        """Run a verb; whether it was done. When the process ends in it, a new one begins."""
+        try:
+            verb()
+        except WeftError:
+            return False
+        except Crash:
+            self.plane.restart()
+            return False
+        return True
+
+    def pick(self, rows: Sequence[RowT], pick: int) -> RowT:
+        return rows[pick % len(rows)]
+
+    def owner(self, row: Volume | Snapshot | Attachment | Host) -> Caller:
+        return ALICE if row.tenant_id == ALICE.tenant_id else BOB
+
+    def hosts_of(self, volume_id: VolumeId, *, also_leaving: bool) -> set[str]:
+        """The NQNs of the hosts that have an attachment row for the volume."""
+        hosts = {host.id: host for host in self.rows(HOSTS)}
+        return {
+            nqn_of(hosts[each.host_id])
+            for each in self.rows(ATTACHMENTS)
+            if each.volume_id == volume_id and (also_leaving or not each.deleting)
+        }
+
+    def content(self, volume_id: VolumeId) -> bytes:
+        return self.plane.driver.read(volume_id, 0, BLOCK)
+
+    def has_volumes(self) -> bool:
+        return bool(self.rows(VOLUMES))
+
+    def has_hosts(self) -> bool:
+        return bool(self.rows(HOSTS))
+
+    def has_snapshots(self) -> bool:
+        return bool(self.rows(SNAPSHOTS))
+
+    def has_attachments(self) -> bool:
+        return bool(self.rows(ATTACHMENTS))
+
+    # -- what clients do ------------------------------------------------------------------------------------------
+
+    @rule(caller=callers, gib=st.integers(1, 4), shared=st.booleans())
+    def create_volume(self, caller: Caller, gib: int, *, shared: bool) -> None:
+        self.do(lambda: self.plane.volume(gib=gib, caller=caller, multi_attach=shared, settle=False))
+
+    @precondition(has_snapshots)
+    @rule(pick=picks, gib=st.integers(1, 4))
+    def create_from_snapshot(self, pick: int, gib: int) -> None:
+        source = self.pick(self.rows(SNAPSHOTS), pick)
+        caller = self.owner(source)
+        self.do(lambda: self.plane.volume(gib=gib, caller=caller, snapshot_id=source.id, settle=False))
+
+    @precondition(has_volumes)
+    @rule(pick=picks, gib=st.integers(1, 6))
+    def extend(self, pick: int, gib: int) -> None:
+        volume = self.pick(self.rows(VOLUMES), pick)
+        self.do(lambda: self.plane.service.volumes.extend(self.owner(volume), volume.id, gib * GIB))
+
+    @precondition(has_volumes)
+    @rule(pick=picks)
+    def rename(self, pick: int) -> None:
+        volume = self.pick(self.rows(VOLUMES), pick)
+        request = UpdateRequest(name="renamed")
+        self.do(lambda: self.plane.service.volumes.update(self.owner(volume), volume.id, request))
+
+    @precondition(has_volumes)
+    @rule(pick=picks)
+    def delete_volume(self, pick: int) -> None:
+        volume = self.pick(self.rows(VOLUMES), pick)
+        self.do(lambda: self.plane.service.volumes.delete(self.owner(volume), volume.id))
+
+    @precondition(has_volumes)
+    @rule(pick=picks)
+    def take_snapshot(self, pick: int) -> None:
+        volume = self.pick(self.rows(VOLUMES), pick)
+        before = {each.id for each in self.rows(SNAPSHOTS)}
+        self.do(lambda: self.plane.snapshot(volume, caller=self.owner(volume), settle=False))
+        for each in self.rows(SNAPSHOTS):
+            if each.id not in before:
+                self.kept[each.id] = set(self.contents.get(volume.id, set()))
+
+    @precondition(has_snapshots)
+    @rule(pick=picks)
+    def delete_snapshot(self, pick: int) -> None:
+        snapshot = self.pick(self.rows(SNAPSHOTS), pick)
+        self.do(lambda: self.plane.service.snapshots.delete(self.owner(snapshot), snapshot.id))
+
+    @precondition(has_snapshots)
+    @rule(pick=picks)
+    def revert(self, pick: int) -> None:
+        snapshot = self.pick(self.rows(SNAPSHOTS), pick)
+        generation = self.generation(snapshot.volume_id)
+        self.do(
+            lambda: self.plane.service.volumes.revert(self.owner(snapshot), snapshot.volume_id, snapshot.id)
+        )
+        if self.generation(snapshot.volume_id) != generation:
+            self.contents.setdefault(snapshot.volume_id, set()).update(self.kept[snapshot.id])
+
+    def generation(self, volume_id: VolumeId) -> int:
+        row = self.plane.store.get(VOLUMES, volume_id)
+        return row.value.generation if row is not None else 0
+
+    @rule(caller=callers, pick=picks, cloned=st.booleans())
+    def register_host(self, caller: Caller, pick: int, *, cloned: bool) -> None:
+        hosts = self.rows(HOSTS)
+        if len(hosts) >= 4:
+            return
+        name = f"h{len(hosts)}-{self.writes}"
+        if cloned and hosts:
+            request = host_request(name, nqn_of(self.pick(hosts, pick)))
+            assert not self.do(lambda: self.plane.service.hosts.create(caller, request))
+        else:
+            self.do(lambda: self.plane.service.hosts.create(caller, host_request(name)))
+
+    @precondition(has_hosts)
+    @rule(pick=picks, remove=st.booleans())
+    def change_host(self, pick: int, *, remove: bool) -> None:
+        host = self.pick(self.rows(HOSTS), pick)
+        if remove:
+            self.do(lambda: self.plane.service.hosts.delete(self.owner(host), host.id))
+        else:
+            request = HostRequest(initiators=host_request("x").initiators)
+            self.do(lambda: self.plane.service.hosts.update(self.owner(host), host.id, request))
+
+    @precondition(has_hosts)
+    @precondition(has_volumes)
+    @rule(volume_pick=picks, host_pick=picks, caller=callers)
+    def attach(self, volume_pick: int, host_pick: int, caller: Caller) -> None:
+        volume, host = self.pick(self.rows(VOLUMES), volume_pick), self.pick(self.rows(HOSTS), host_pick)
+        done = self.do(lambda: self.plane.attach(volume, host, caller=caller, settle=False))
+        assert not done or volume.tenant_id == host.tenant_id == caller.tenant_id
+
+    @precondition(has_attachments)
+    @rule(pick=picks)
+    def detach(self, pick: int) -> None:
+        attachment = self.pick(self.rows(ATTACHMENTS), pick)
+        self.do(lambda: self.plane.service.attachments.delete(self.owner(attachment), attachment.id))
+
+    # -- what hosts do ----------------------------------------------------------------------------------------------
+
+    @precondition(has_hosts)
+    @precondition(has_volumes)
+    @rule(volume_pick=picks, host_pick=picks)
+    def connect(self, volume_pick: int, host_pick: int) -> None:
+        volume, host = self.pick(self.rows(VOLUMES), volume_pick), self.pick(self.rows(HOSTS), host_pick)
+        if self.do(lambda: self.plane.target.connect(volume.id, nqn_of(host))):
+            assert nqn_of(host) in self.hosts_of(volume.id, also_leaving=True), "a stranger was let in"
+
+    @precondition(has_volumes)
+    @rule(pick=picks)
+    def write(self, pick: int) -> None:
+        volume = self.pick(self.rows(VOLUMES), pick)
+        is_used = bool(self.plane.target.connected(volume.id))
+        if not is_used or self.plane.driver.volume(volume.id) is None:
+            return
+        self.writes += 1
+        data = self.writes.to_bytes(8) * (BLOCK // 8)
+        self.plane.driver.write(volume.id, 0, data)
+        self.contents[volume.id] = {data}
+        taken = self.plane.driver.snapshots(volume.id)
+        for each in self.rows(SNAPSHOTS):
+            if each.volume_id == volume.id and each.id not in taken:
+                self.kept[each.id].add(data)
+
+    # -- what happens to the node -----------------------------------------------------------------------------------
+
+    @precondition(has_volumes)
+    @rule(pick=picks)
+    def step(self, pick: int) -> None:
+        volume = self.pick(self.rows(VOLUMES), pick)
+        self.do(lambda: self.plane.node.settle(volume.id))
+
+    @rule()
+    def step_all(self) -> None:
+        for volume in self.rows(VOLUMES):
+            self.do(lambda v=volume: self.plane.node.settle(v.id))  # type: ignore[misc]
+
+    @rule()
+    def sweep(self) -> None:
+        self.do(self.plane.node.sweep)
+
+    @rule()
+    def end_and_begin_again(self) -> None:
+        self.plane.restart()
+
+    @rule(points=st.integers(0, 12))
+    def end_soon(self, points: int) -> None:
+        self.plane.plan.crash_after(points)
+
+    @rule(effect=st.sampled_from(EFFECTS), trouble=st.sampled_from(TROUBLES), times=st.integers(1, 2))
+    def fail_soon(self, effect: str, trouble: Exception, times: int) -> None:
+        if effect == "store.transact" and not isinstance(trouble, WeftError):
+            return
+        self.plane.plan.fail(effect, trouble, times)
+
+    @rule()
+    def reboot(self) -> None:
+        """The target forgets every export; the process begins again."""
+        self.plane.target.forget()
+        self.plane.restart()
+
+    @precondition(has_volumes)
+    @rule(pick=picks)
+    def lose_portals(self, pick: int) -> None:
+        volume = self.pick(self.rows(VOLUMES), pick)
+        if self.plane.target.shows(volume.id):
+            self.plane.target.unbind(volume.id)
+
+    @precondition(has_volumes)
+    @rule(pick=picks)
+    def lose_volume(self, pick: int) -> None:
+        volume = self.pick(self.rows(VOLUMES), pick)
+        state = self.plane.store.get(VOLUME_STATES, volume.id)
+        if state is not None and state.value.size and self.plane.driver.volume(volume.id) is not None:
+            self.lost[volume.id] = self.plane.driver._volumes[volume.id]
+            self.plane.driver.lose(volume.id)
+
+    @precondition(lambda self: bool(self.lost))
+    @rule()
+    def volumes_come_back(self) -> None:
+        for volume_id, content in self.lost.items():
+            if self.plane.store.get(VOLUMES, volume_id) is not None:
+                self.plane.driver._volumes[volume_id] = content
+        self.lost.clear()
+
+    # -- the rules that hold at every moment --------------------------------------------------------------------------
+
+    @invariant()
+    def no_volume_is_made_anew_or_changed_while_it_is_shown(self) -> None:
+        assert self.plane.driver.faults == []
+
+    @invariant()
+    def only_hosts_with_an_attachment_are_let_in_and_connected(self) -> None:
+        for volume_id, export in self.plane.target.exports().items():
+            hosts = self.hosts_of(volume_id, also_leaving=True)
+            assert export.initiators <= hosts
+            assert self.plane.target.connected(volume_id) <= hosts
+
+    @invariant()
+    def only_hosts_that_are_leaving_are_cut_off(self) -> None:
+        cuts = self.plane.target.cut
+        for volume_id, nqn in cuts[self.cuts_seen :]:
+            assert nqn not in self.hosts_of(volume_id, also_leaving=False)
+        self.cuts_seen = len(cuts)
+
+    @invariant()
+    def no_pool_is_overbooked(self) -> None:
+        assert self.plane.service.pools.get(POOL).booked <= TOTAL
+
+    @invariant()
+    def data_goes_only_when_its_row_is_going(self) -> None:
+        here = set(self.plane.driver.volumes())
+        staying = {volume.id for volume in self.rows(VOLUMES) if not volume.deleting}
+        assert not (self.volumes_seen - here - set(self.lost)) & staying
+        self.volumes_seen = here
+
+        kept = {(volume, each) for volume, some in self.plane.driver._snapshots.items() for each in some}
+        wanted = {(each.volume_id, each.id) for each in self.rows(SNAPSHOTS) if not each.deleting}
+        assert not (self.snapshots_seen - kept) & wanted
+        self.snapshots_seen = kept
+
+    @invariant()
+    def data_is_what_was_written(self) -> None:
+        zeroes = bytes(BLOCK)
+        for volume in self.rows(VOLUMES):
+            if self.plane.driver.volume(volume.id) is not None:
+                if volume.id not in self.contents:
+                    source = volume.source_snapshot_id
+                    self.contents[volume.id] = set(self.kept[source]) if source is not None else {zeroes}
+                assert self.content(volume.id) in self.contents[volume.id]
+        for snapshot in self.rows(SNAPSHOTS):
+            content = self.plane.driver._snapshots.get(snapshot.volume_id, {}).get(snapshot.id)
+            if content is not None:
+                found = content.blocks.get(0, zeroes)
+                assert found in self.kept[snapshot.id]
+                self.kept[snapshot.id] = {found}
+
+    @invariant()
+    def a_volume_that_is_not_shared_has_one_attachment(self) -> None:
+        shared = {volume.id for volume in self.rows(VOLUMES) if volume.multi_attach}
+        alone = [each.volume_id for each in self.rows(ATTACHMENTS) if each.volume_id not in shared]
+        assert len(alone) == len(set(alone))
+
+    @invariant()
+    def every_row_belongs_to_something(self) -> None:
+        volumes = {volume.id for volume in self.rows(VOLUMES)}
+        hosts = {host.id for host in self.rows(HOSTS)}
+        assert {state.id for state in self.rows(VOLUME_STATES)} <= volumes
+        assert {each.volume_id for each in self.rows(SNAPSHOTS)} <= volumes
+        assert {each.volume_id for each in self.rows(ATTACHMENTS)} <= volumes
+        assert {each.host_id for each in self.rows(ATTACHMENTS)} <= hosts
+        assert {each.id for each in self.rows(SNAPSHOT_STATES)} <= {each.id for each in self.rows(SNAPSHOTS)}
+        assert {each.id for each in self.rows(ATTACHMENT_STATES)} <= {
+            each.id for each in self.rows(ATTACHMENTS)
+        }
+        nqns = [nqn_of(host) for host in self.rows(HOSTS)]
+        assert len(nqns) == len(set(nqns))
+
+    @invariant()
+    def a_tenant_sees_its_own(self) -> None:
+        for caller in (ALICE, BOB):
+            views = self.plane.service.volumes.list(caller)
+            assert {view.volume.tenant_id for view in views} <= {caller.tenant_id}
+
+    # -- once everything is settled, the world is as it is wanted -------------------------------------------------------
+
+    @rule()
+    def settle(self) -> None:
+        self.plane.plan.clear()
+        self.plane.node.sweep()
+        self.plane.settle()
+        for volume in self.rows(VOLUMES):
+            self.check_volume(volume)
+        self.check_nothing_else_is_there()
+
+    def check_volume(self, volume: Volume) -> None:
+        view = self.plane.service.volumes.get(self.owner(volume), volume.id)
+        found = self.plane.driver.volume(volume.id)
+        attached = [each for each in self.rows(ATTACHMENTS) if each.volume_id == volume.id]
+        assert not [each for each in attached if each.deleting], "a host is still not cut off"
+        if volume.deleting:
+            assert view.status is Status.ERROR_DELETING
+            assert view.reason
+            return
+        if volume.id in self.lost:
+            assert view.status is Status.ERROR
+            assert "vanished" in view.reason
+            return
+        if found is None:
+            assert view.status is Status.ERROR
+            assert view.reason
+            assert volume.id not in self.contents
+            return
+        assert view.size == found.size
+        assert volume.size <= found.size or view.reason, "growth was neither done nor refused"
+        assert self.plane.service.volumes.is_settled(volume)
+        self.contents[volume.id] = {self.content(volume.id)}
+        self.check_snapshots(volume)
+        self.check_export(volume, attached)
+        assert view.status is (Status.IN_USE if attached else Status.AVAILABLE)
+
+    def check_snapshots(self, volume: Volume) -> None:
+        kept = self.plane.driver.snapshots(volume.id)
+        for snapshot in self.rows(SNAPSHOTS):
+            if snapshot.volume_id != volume.id:
+                continue
+            view = self.plane.service.snapshots.get(self.owner(snapshot), snapshot.id)
+            if snapshot.deleting:
+                assert view.status is Status.ERROR_DELETING
+            elif snapshot.id in kept:
+                assert view.status is Status.AVAILABLE
+                assert kept[snapshot.id].size == snapshot.size, "more than what was booked"
+            else:
+                assert view.status is Status.ERROR
+                assert view.reason
+
+    def check_export(self, volume: Volume, attached: list[Attachment]) -> None:
+        export = self.plane.target.export(volume.id)
+        found = self.plane.driver.volume(volume.id)
+        assert (export is not None) == bool(attached)
+        if export is None or found is None:
+            return
+        assert export.complete
+        assert export.initiators == self.hosts_of(volume.id, also_leaving=False)
+        assert (export.size, export.path) == (found.size, found.path)
+        for each in attached:
+            view = self.plane.service.attachments.get(self.owner(each), each.id)
+            assert (view.status, view.reason) == (Status.AVAILABLE, "")
+            assert view.connection is not None
+            assert view.connection.host_nqn in export.initiators
+
+    def check_nothing_else_is_there(self) -> None:
+        volumes = {volume.id for volume in self.rows(VOLUMES)}
+        snapshots = {(each.volume_id, each.id) for each in self.rows(SNAPSHOTS)}
+        failed = {state.id for state in self.rows(VOLUME_STATES) if state.status is StateStatus.ERROR}
+        assert set(self.plane.driver.volumes()) <= volumes
+        assert set(self.plane.target.exports()) <= volumes
+        assert self.plane.driver.leftovers <= failed
+        for volume_id, kept in self.plane.driver._snapshots.items():
+            assert {(volume_id, each) for each in kept} <= snapshots
+
+
+TestControlPlane = ControlPlaneMachine.TestCase
