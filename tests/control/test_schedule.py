@@ -145,6 +145,9 @@ def test_each_operator_holds_for_what_it_should(text: str, meets: list[str], fai
         ("=", "compares with something that is no number"),
         ("<is> maybe", "is neither true nor false"),
         ("<in> (", "is not a pattern"),
+        ("<in> (a+)+$", "repeats a group"),
+        ("<in> .*.*.*x", "more than 2 times"),
+        (r"<in> (a)\1", "refers backwards"),
     ],
 )
 def test_a_requirement_that_can_never_be_understood_is_refused_at_once(text: str, refusal: str) -> None:

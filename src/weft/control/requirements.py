@@ -11,6 +11,10 @@ ComparedT = TypeVar("ComparedT", float, str)
 
 CAPABILITY_PREFIX = "capabilities:"
 
+_REPETITION = re.compile(r"[*+?{]")
+_UNBOUNDED = re.compile(r"\)[*+?{]|\\[1-9]|\(\?")
+_MAXIMUM_REPETITIONS = 2
+
 _NUMERIC = {"=", "==", "!=", ">=", "<="}
 _TEXTUAL = {"s==", "s!=", "s<", "s<=", "s>", "s>="}
 _BOOLEAN = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
@@ -46,12 +50,7 @@ def parse_requirement(key: str, text: str) -> Requirement:
     if operator == "<or>":
         return Requirement(key, operator, value.strip())
     if operator == "<in>":
-        try:
-            re.compile(value.strip())
-        except re.error as error:
-            raise InvalidValueError(
-                f"{CAPABILITY_PREFIX}{key}", f"{value!r} is not a pattern: {error}"
-            ) from None
+        _check_pattern(f"{CAPABILITY_PREFIX}{key}", value.strip())
         return Requirement(key, operator, value.strip())
     if operator in _NUMERIC and _number(value) is None:
         raise InvalidValueError(
@@ -84,6 +83,22 @@ def _holds(found: str, operator: str, value: str) -> bool:
         left, right = _number(found), _number(value)
         return left is not None and right is not None and _compare(left, operator, right)
     return _compare(found, operator.removeprefix("s"), value)
+
+
+def _check_pattern(field: str, pattern: str) -> None:
+    """A regular expression whose matching takes no more than the square of a capability's length.
+
+    Repeated groups and references backwards can take for ever, and a client could keep the scheduler busy with them.
+    """
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise InvalidValueError(field, f"{pattern!r} is not a pattern: {error}") from None
+    if len(_REPETITION.findall(pattern)) > _MAXIMUM_REPETITIONS or _UNBOUNDED.search(pattern):
+        raise InvalidValueError(
+            field,
+            f"{pattern!r} repeats a group, refers backwards or repeats more than {_MAXIMUM_REPETITIONS} times",
+        )
 
 
 def _compare(left: ComparedT, operator: str, right: ComparedT) -> bool:
