@@ -64,6 +64,7 @@ class Proxy:
             self.accepted += 1
             try:
                 target = socket.create_connection(("127.0.0.1", self.to_port), 5)
+                target.settimeout(None)
             except OSError:
                 host.close()
                 continue

@@ -1,6 +1,7 @@
 """NVMe/TCP in user space: a volume becomes a file, through FUSE and the embedded host."""
 
 import contextlib
+import logging
 import signal
 import sys
 import time
@@ -27,6 +28,8 @@ from weft.errors import (
 from weft.model import Initiator, Protocol, VolumeId
 from weft.names import check_id
 from weft.run import Daemon, start_daemon
+
+_log = logging.getLogger(__name__)
 
 _PROCESS: Final = "weft.embedded.host.fuse_process"
 _LOCK_TIMEOUT: Final = 60.0
@@ -78,7 +81,9 @@ class NvmeofUserConnector:
                 raise UnsupportedError(
                     f"volume {connection.volume_id} cannot be shown as a file here: {reason}"
                 )
-            _take_away(files, attachment)
+            lost = _take_away(files, attachment)
+            if lost:
+                _log.warning("bytes written to volume %s before may be lost: %s", files.volume_id, lost)
             return self._start(files, connection)
 
     def extend(self, connection: Connection) -> int:
