@@ -9,7 +9,7 @@ from embedded_host.target_process import TargetProcess
 from weft.config import Config, ConfigFile, HostSection, check_config
 from weft.connectors.nvmeof_user import NvmeofUserConnector
 from weft.embedded.host.fuse import missing_for_fuse
-from weft.embedded.host.process import find_process
+from weft.model import VolumeId
 
 _MISSING = missing_for_fuse()
 needs_fuse = pytest.mark.skipif(_MISSING is not None, reason=f"no FUSE file can be had here: {_MISSING}")
@@ -44,8 +44,9 @@ class Setting:
         self.target.start()
 
     def stop(self) -> None:
-        for attachment in self.connector.attached():
-            self.connector.detach(attachment.connection, force=True)
+        """Take everything away, also what a failed test has left without a record."""
+        for left in self.config.attached_dir.glob("*.sock"):
+            self.connector.detach(self.target.connection(VolumeId(left.stem)), force=True)
         self.target.stop()
 
     def mounts(self) -> list[str]:
@@ -57,6 +58,3 @@ class Setting:
         directory = self.config.attached_dir
         assert not directory.exists() or list(directory.iterdir()) == []
         assert self.connector.attached() == []
-
-    def process_of(self, record: Path) -> object:
-        return find_process("weft.embedded.host.fuse_process", str(record))

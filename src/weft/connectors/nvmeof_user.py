@@ -107,7 +107,7 @@ class NvmeofUserConnector:
         with files.locked(_LOCK_TIMEOUT):
             attachment = _read(files)
             if attachment is not None and attachment.process.alive() and is_mounted(files.mountpoint):
-                _flush(files, force=force)
+                _flush(files, attachment.process, force=force)
             lost = _take_away(files, attachment, force=force)
         if lost and not force:
             raise DataError(
@@ -195,15 +195,24 @@ def _died(files: AttachmentFiles) -> str:
     return f"the process for volume {files.volume_id} ended at once"
 
 
-def _flush(files: AttachmentFiles, *, force: bool) -> None:
+def _flush(files: AttachmentFiles, process: ProcessIdentity, *, force: bool) -> None:
     try:
         ask(files.socket, Flush(), _HURRIED_FLUSH_TIMEOUT if force else _FLUSH_TIMEOUT)
     except WeftError as error:
-        if not force:
-            raise UnavailableError(
-                f"volume {files.volume_id} cannot be flushed, so it stays attached: {error} (detach with force gives "
-                "up what was not flushed)"
-            ) from error
+        if force or _ends(process):  # whose process was killed can be flushed by nobody
+            return
+        raise UnavailableError(
+            f"volume {files.volume_id} cannot be flushed, so it stays attached: {error} (detach with force gives up "
+            "what was not flushed)"
+        ) from error
+
+
+def _ends(process: ProcessIdentity) -> bool:
+    try:
+        process.wait(_HURRIED_END_TIMEOUT)
+    except UnavailableError:
+        return False
+    return True
 
 
 def _take_away(files: AttachmentFiles, attachment: Attachment | None, *, force: bool = False) -> str:
