@@ -169,6 +169,36 @@ def test_nothing_is_deleted_or_reverted_while_its_export_cannot_be_ended(plane: 
     assert plane.driver.faults == []
 
 
+def test_a_growth_that_waits_for_a_snapshot_happens_though_the_snapshot_fails(plane: ControlPlane) -> None:
+    volume = plane.volume()
+    snapshot = plane.snapshot(volume, settle=False)
+    plane.service.volumes.extend(ALICE, volume.id, 3 * GIB)
+    plane.plan.fail("driver.snapshot", NoSpaceError("the disk is full"))
+    plane.node.settle(volume.id)
+    assert plane.status(volume) is Status.EXTENDING
+    plane.settle()
+    assert plane.snapshot_status(snapshot) is Status.ERROR
+    assert plane.status(volume) is Status.AVAILABLE
+    assert plane.service.volumes.get(ALICE, volume.id).size == 3 * GIB
+
+
+def test_a_revert_that_waits_for_the_end_of_an_export_happens(plane: ControlPlane) -> None:
+    volume = plane.volume()
+    plane.driver.write(volume.id, 0, OLD)
+    snapshot = plane.snapshot(volume)
+    plane.driver.write(volume.id, 0, NEW)
+    plane.target.create_export(
+        Export(volume_id=volume.id, path=plane.driver.path(volume), size=GIB, hosts=())
+    )
+    plane.service.volumes.revert(ALICE, volume.id, snapshot)
+    plane.plan.fail("target.remove", UnavailableError("the target does not answer"))
+    plane.node.settle(volume.id)
+    assert plane.status(volume) is Status.REVERTING
+    plane.settle()
+    assert plane.status(volume) is Status.AVAILABLE
+    assert plane.driver.read(volume.id, 0, len(OLD)) == OLD
+
+
 class Unseen:
     """Stands before a fake and lets nothing through while it is down."""
 
@@ -461,6 +491,29 @@ def test_a_creation_that_takes_long_delays_no_other_volume(plane: ControlPlane, 
         assert {plane.status(each) for each in blocked} == {Status.CREATING}
         slow.gate.set()
         eventually(lambda: all(plane.status(each) is Status.AVAILABLE for each in blocked))
+
+
+def test_a_host_is_cut_off_while_copies_of_other_volumes_take_every_turn(
+    plane: ControlPlane, slow: SlowDriver
+) -> None:
+    volume, leaving, staying = plane.volume(multi_attach=True), plane.host("leaving"), plane.host("staying")
+    attachment, _ = plane.attach(volume, leaving), plane.attach(volume, staying)
+    with running(plane, workers=4):
+        for _ in range(2):
+            plane.volume("slow", settle=False)
+        eventually(lambda: len(slow.waiting) == 2, "copies take every turn")
+        snapshot = plane.snapshot(volume, settle=False)
+        plane.service.volumes.extend(ALICE, volume.id, 2 * GIB)
+        plane.service.attachments.delete(ALICE, attachment)
+        plane.service.wait_for_attachment(ALICE, attachment, 10)
+        assert [each.attachment.host_id for each in plane.service.attachments.list(ALICE)] == [staying.id]
+        assert (plane.status(volume), plane.snapshot_status(snapshot)) == (Status.EXTENDING, Status.CREATING)
+        slow.gate.set()
+        eventually(lambda: plane.status(volume) is Status.IN_USE, "the growth")
+        assert plane.snapshot_status(snapshot) is Status.AVAILABLE
+        found = plane.target.export(volume.id)
+        assert found is not None
+        assert found.size == 2 * GIB
 
 
 def test_copies_of_one_snapshot_go_on_side_by_side_and_keep_it(plane: ControlPlane, slow: SlowDriver) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from control.planning import HERE, KEPT, SNAPSHOT, VOLUME, A, B, attachment, export, let_in, snapshot, state
-from weft.control.reconcile import is_blocked, may_pass, plan
+from weft.control.reconcile import cuts, is_blocked, may_pass, plan
 from weft.control.steps import (
     CreateVolume,
     DeleteSnapshot,
@@ -267,6 +267,37 @@ def test_hosts_are_shown_growth_after_it_has_happened() -> None:
     assert plan(grown, Found(volume=replace(HERE, size=5 * GIB), export=export(A))) == (
         MakeExport(VOLUME.id, let_in(A)),
     )
+
+
+@pytest.mark.parametrize("volume", [VOLUME, GROWN])
+def test_a_host_is_cut_off_before_anything_is_done_to_the_bytes(volume: Volume) -> None:
+    unwanted = replace(UNWANTED_SNAPSHOT, id=SnapshotId("unwanted"))
+    wanted = Wanted(
+        volume=volume,
+        state=state(),
+        snapshots=(snapshot(None), snapshot(wanted=unwanted)),
+        attachments=(attachment(A), attachment(B, deleting=True)),
+    )
+    narrow = MakeExport(VOLUME.id, let_in(A))
+    steps = plan(wanted, Found(volume=HERE, export=export(A, B)))
+    assert cuts(steps) == (narrow,)
+    data = [step for step in steps if step != narrow]
+    assert TakeSnapshot(SNAPSHOT) in data
+    assert DeleteSnapshot(unwanted) in data
+    # Growth is shown once it has happened, and what has not grown is not shown twice.
+    assert steps == ((narrow, *data, narrow) if volume is GROWN else (narrow, *data))
+
+
+def test_a_host_is_let_in_after_the_work_on_the_bytes() -> None:
+    wanted = Wanted(
+        volume=VOLUME,
+        state=state(),
+        snapshots=(snapshot(None),),
+        attachments=(attachment(A, connected=False),),
+    )
+    steps = plan(wanted, Found(volume=HERE))
+    assert steps == (TakeSnapshot(SNAPSHOT), MakeExport(VOLUME.id, let_in(A)))
+    assert cuts(steps) == ()
 
 
 def test_a_refused_growth_does_not_have_the_export_made_again_and_again() -> None:

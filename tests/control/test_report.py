@@ -110,6 +110,16 @@ def test_a_volume_that_could_not_grow_stays_available_and_says_why(error: WeftEr
     assert volume_state(writes) == state(generation=generation, reason=reason)
 
 
+def test_an_intent_that_was_not_tried_is_not_settled() -> None:
+    outcome = Outcome(
+        failed=(Failure(TakeSnapshot(SNAPSHOT), ConflictError("too slow")),), left=(ExtendVolume(GROWN),)
+    )
+    wanted = Wanted(volume=GROWN, state=state(), snapshots=(snapshot(None),))
+    writes = report(wanted, Found(volume=HERE), outcome)
+    assert snapshot_state(writes).status is StateStatus.ERROR
+    assert written(writes, VolumeState) == []
+
+
 def test_why_a_verb_failed_stands_until_the_next_intent() -> None:
     said = state(generation=2, reason="reverting volume v failed: x")
     reverted = replace(VOLUME, generation=2, revert=Revert(snapshot_id=SNAPSHOT.id, generation=2))

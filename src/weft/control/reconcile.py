@@ -4,11 +4,15 @@ Rules that data safety rests on are here: data is never made anew (an available 
 error), data is deleted only for a row that is being deleted, and a live export is never taken away to be repaired.
 """
 
+from collections.abc import Sequence
+from itertools import takewhile
+
 from weft.connection import AttachmentState
 from weft.control.steps import (
     CreateVolume,
     DeleteSnapshot,
     DeleteVolume,
+    ExportStep,
     ExtendVolume,
     Failure,
     Found,
@@ -26,20 +30,27 @@ from weft.model import ExportHost, FoundExport, SnapshotState, StateStatus
 def plan(wanted: Wanted, found: Found) -> tuple[Step, ...]:
     """The steps, in order, that bring what is found to what is wanted; none when they agree.
 
-    An export that is for no host any more goes first, and snapshots are taken before the volume grows or gets
-    another content.
+    A host that is to go is cut off first, before any copy; hosts are let in, and shown growth, last. Snapshots are
+    taken before the volume grows or gets another content.
     """
     if wanted.volume.deleting:
         return _plan_deletion(wanted, found)
-    exports = _plan_export(wanted, found)
-    return (
-        *(step for step in exports if isinstance(step, RemoveExport)),
+    data: list[Step] = [
         *_plan_creation(wanted, found),
         *_plan_new_snapshots(wanted, found),
         *_plan_changes(wanted, found),
         *_plan_snapshot_deletions(wanted),
-        *(step for step in exports if isinstance(step, MakeExport)),
-    )
+    ]
+    exports = _plan_export(wanted, found)
+    if not _is_cutting(wanted, exports):
+        return (*data, *exports)
+    grows = any(isinstance(step, ExtendVolume) for step in data)
+    return (*exports, *data, *(step for step in exports if grows and isinstance(step, MakeExport)))
+
+
+def cuts(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """The steps that a plan begins with so that hosts are cut off; they wait for no work on bytes."""
+    return tuple(takewhile(lambda step: isinstance(step, ExportStep), steps))
 
 
 def is_blocked(step: Step, failed: Step) -> bool:
@@ -120,6 +131,11 @@ def _plan_snapshot_deletions(wanted: Wanted) -> list[Step]:
         if each.snapshot.deleting
         and (each.state is None or each.state.generation != each.snapshot.generation)
     ]
+
+
+def _is_cutting(wanted: Wanted, exports: Sequence[Step]) -> bool:
+    leaving = any(each.attachment.deleting for each in wanted.attachments)
+    return leaving or any(isinstance(step, RemoveExport) for step in exports)
 
 
 def _plan_export(wanted: Wanted, found: Found) -> list[Step]:

@@ -116,10 +116,12 @@ def _volume_state(wanted: Wanted, found: Found, outcome: Outcome) -> VolumeState
         return state
     # What came of the present intent was written with it, and stands until there is another intent.
     stands = state is not None and wanted.is_settled and state.status is StateStatus.AVAILABLE
+    undone = any(isinstance(step, ExtendVolume | RevertVolume) for step in outcome.left)
+    before = state.generation if state is not None else 0
     return VolumeState(
         id=volume.id,
         status=StateStatus.AVAILABLE,
-        generation=volume.generation,
+        generation=before if undone else volume.generation,
         size=found.volume.size,
         path=str(found.volume.path),
         reason=state.reason if state is not None and stands else "",

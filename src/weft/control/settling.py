@@ -6,13 +6,12 @@ from typing import assert_never
 
 from weft.connection import Connection
 from weft.control.locks import IdLocks, Turns
-from weft.control.reconcile import is_blocked, is_lost, plan
+from weft.control.reconcile import cuts, is_blocked, is_lost, plan
 from weft.control.report import report, report_unobserved
 from weft.control.steps import (
     CreateVolume,
     DeleteSnapshot,
     DeleteVolume,
-    ExportStep,
     ExtendVolume,
     Failure,
     Found,
@@ -119,10 +118,11 @@ class Settler:
             )
             return True
         steps = plan(wanted, found)
-        if all(isinstance(step, ExportStep) for step in steps):
+        first = cuts(steps)
+        if first == steps:
             return self._do_and_report(wanted, found, steps)
         if not self._turns.take(wanted.volume.id):
-            return False
+            return self._do_and_report(wanted, found, first, left=steps[len(first) :]) if first else False
         try:
             failed = self._do_and_report(wanted, found, steps)
             self.measure_pool(wanted.volume.pool_id)
@@ -130,8 +130,10 @@ class Settler:
             self._turns.give_back()
         return failed
 
-    def _do_and_report(self, wanted: Wanted, found: Found, steps: Sequence[Step]) -> bool:
-        outcome = self._do(wanted, found, steps)
+    def _do_and_report(
+        self, wanted: Wanted, found: Found, steps: Sequence[Step], *, left: Sequence[Step] = ()
+    ) -> bool:
+        outcome = self._do(wanted, found, steps, left)
         if steps:
             try:
                 found = self._observe(wanted.volume)
@@ -180,12 +182,14 @@ class Settler:
             export=self._target(volume).export(volume.id),
         )
 
-    def _do(self, wanted: Wanted, found: Found, steps: Sequence[Step]) -> Outcome:
+    def _do(self, wanted: Wanted, found: Found, steps: Sequence[Step], left: Sequence[Step]) -> Outcome:
         done: list[Step] = []
         failed: list[Failure] = []
+        blocked: list[Step] = []
         connections: dict[HostId, Connection] = {}
         for step in steps:
             if any(is_blocked(step, failure.step) for failure in failed):
+                blocked.append(step)
                 continue
             what = f"volume {wanted.volume.id}: {type(step).__name__}"
             try:
@@ -195,7 +199,9 @@ class Settler:
             else:
                 _log.info("%s done", what)
                 done.append(step)
-        return Outcome(done=tuple(done), failed=tuple(failed), connections=connections)
+        return Outcome(
+            done=tuple(done), failed=tuple(failed), left=(*blocked, *left), connections=connections
+        )
 
     def _do_one(self, wanted: Wanted, found: Found, step: Step) -> Mapping[HostId, Connection]:
         driver, target = self._drivers[wanted.volume.pool_id], self._target(wanted.volume)

@@ -129,10 +129,14 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What came of a pass: the steps that succeeded, those that failed and why, and the connections made."""
+    """What came of a pass: the steps that succeeded, those that failed and why, and the connections made.
+
+    left: the steps that were not tried, because others failed or because their turn has not come.
+    """
 
     done: tuple[Step, ...] = ()
     failed: tuple[Failure, ...] = ()
+    left: tuple[Step, ...] = ()
     connections: Mapping[HostId, Connection] = field(default_factory=dict)
 
     def failure(self, *kinds: type[Step]) -> Failure | None:
