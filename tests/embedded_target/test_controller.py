@@ -59,8 +59,8 @@ def test_identify_says_what_linux_insists_on(workshop: Workshop) -> None:
     assert page.subnqn == nqn_of(export)
     assert page.sn == uuid.UUID(export.volume_id).hex[:20]
     assert page.kas > 0
-    assert page.sgls & 3
-    assert page.sgls & 1 << 20
+    assert page.sgls == 1 | 1 << 20 | 1 << 21
+    assert page.ofcs == 1
     assert page.in_capsule_data_size == 8192
     assert page.cntrltype == ControllerType.IO
     assert page.cmic & 2
@@ -155,7 +155,21 @@ def test_properties_read_as_the_bring_up_needs_them(workshop: Workshop) -> None:
     assert (cap.max_queue_entries, cap.contiguous_queues, cap.nvm_command_set) == (128, True, True)
     assert host.admin.call(PropertyGet(offset=Property.VS)).result == 0x20000
     assert host.admin.call(PropertyGet(offset=Property.CC)).result == 0x460001
-    refused = host.admin.call(PropertyGet(offset=Property.NSSR))
+
+
+@pytest.mark.parametrize("offset", [0x0C, 0x10, 0x18, 0x20, 0x24, 0x28, 0x30, 0x38, 0x3C])
+def test_properties_that_fabrics_lack_read_as_zero_or_nvme_show_regs_gives_up(
+    workshop: Workshop, offset: int
+) -> None:
+    host = workshop.attach(workshop.export(HOST_A))
+    found = host.admin.call(PropertyGet(offset=offset, size=8 if offset in {0x28, 0x30} else 4))
+    assert (found.status.ok, found.result) == (True, 0)
+
+
+@pytest.mark.parametrize(("offset", "size"), [(0x00, 4), (0x04, 4), (0x14, 8), (0x0E, 4), (0x1000, 4)])
+def test_what_is_no_property_is_refused(workshop: Workshop, offset: int, size: int) -> None:
+    host = workshop.attach(workshop.export(HOST_A))
+    refused = host.admin.call(PropertyGet(offset=offset, size=size))
     assert refused.status.code == StatusCode.INVALID_FIELD_IN_COMMAND
 
 
@@ -182,6 +196,8 @@ def test_features_are_what_linux_and_nvme_cli_read(workshop: Workshop) -> None:
     assert host.admin.call(GetFeatures(fid=FeatureId.KEEP_ALIVE_TIMER)).result == 5000
     assert host.admin.call(GetFeatures(fid=FeatureId.VOLATILE_WRITE_CACHE)).result == 1
     assert host.admin.read(GetFeatures(fid=FeatureId.HOST_IDENTIFIER, cdw11=1), 16) == host.hostid
+    short = host.admin.call(GetFeatures(fid=FeatureId.HOST_IDENTIFIER))
+    assert short.status.code == StatusCode.INVALID_FIELD_IN_COMMAND
     unknown = host.admin.call(GetFeatures(fid=0x7F))
     assert unknown.status.code == StatusCode.INVALID_FIELD_IN_COMMAND
 

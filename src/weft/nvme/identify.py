@@ -73,6 +73,20 @@ class Cmic:
     ASYMMETRIC_NAMESPACE_ACCESS: Final = 1 << 3
 
 
+class Sgls:
+    """SGL Support, bits of `IdentifyController.sgls`. OFFSET is for in-capsule data, TRANSPORT_DATA_BLOCK for other data."""
+
+    SUPPORTED: Final = 1 << 0
+    OFFSET: Final = 1 << 20
+    TRANSPORT_DATA_BLOCK: Final = 1 << 21
+
+
+class Ofcs:
+    """Optional Fabric Commands Support, bits of `IdentifyController.ofcs`."""
+
+    DISCONNECT: Final = 1 << 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdentifyController:
     """CNS 01h. The defaults are what every NVMe/TCP controller has; `kas` must not be 0 on an I/O controller."""
@@ -118,7 +132,7 @@ class IdentifyController:
     awun: Annotated[int, At(526, 2)] = 0  # 0-based
     awupf: Annotated[int, At(528, 2)] = 0  # 0-based
     ocfs: Annotated[int, At(534, 2)] = 0
-    sgls: Annotated[int, At(536, 4)] = 1 | 1 << 20  # SGLs; transport SGL data block
+    sgls: Annotated[int, At(536, 4)] = Sgls.SUPPORTED | Sgls.OFFSET | Sgls.TRANSPORT_DATA_BLOCK
     mnan: Annotated[int, At(540, 4)] = 0
     subnqn: Annotated[str, At(768, 256, b"\0")] = ""
     ioccsz: Annotated[int, At(1792, 4)] = 4  # units of 16 bytes: SQE and in-capsule data of an I/O queue

@@ -19,7 +19,13 @@ from weft.nvme.admin import (
 from weft.nvme.async_event import AsyncEvent
 from weft.nvme.events import CommandReceived
 from weft.nvme.fabrics import PropertyGet, PropertySet
-from weft.nvme.features import FeatureCapabilities, FeatureId, FeatureSelect, NumberOfQueues
+from weft.nvme.features import (
+    EXTENDED_HOST_IDENTIFIER,
+    FeatureCapabilities,
+    FeatureId,
+    FeatureSelect,
+    NumberOfQueues,
+)
 from weft.nvme.identify import PAGE_SIZE
 from weft.nvme.logpage import part_of_log
 from weft.nvme.properties import (
@@ -42,6 +48,8 @@ TRANSFER_PAGES_LOG2: Final = (MAXIMUM_TRANSFER >> PAGE_SHIFT).bit_length() - 1
 
 _NOT_ABORTED: Final = 1
 _WRITE_CACHE_ENABLED: Final = 1
+_WIDE_PROPERTIES: Final = frozenset({Property.CAP, Property.ASQ, Property.ACQ})
+_END_OF_PROPERTIES: Final = 0x1000  # from here on they are the transport's
 _CAPABILITIES: Final = Capabilities(max_queue_entries=MAXIMUM_QUEUE_ENTRIES).encode()
 
 
@@ -143,17 +151,18 @@ class AdminQueue:
     # Properties
 
     def _get_property(self, cid: int, command: PropertyGet) -> None:
-        values = {
+        values: dict[int, int] = {
             Property.CAP: _CAPABILITIES,
             Property.VS: VERSION,
             Property.CC: self._configuration.encode(),
             Property.CSTS: self._status.encode(),
         }
-        value = values.get(Property(command.offset)) if command.offset in set(Property) else None
-        if value is None or command.size != (8 if command.offset == Property.CAP else 4):
+        size = 8 if command.offset in _WIDE_PROPERTIES else 4
+        known = command.offset in values or _is_reserved(command.offset)
+        if not known or command.size != size:
             self._refuse(cid, StatusCode.INVALID_FIELD_IN_COMMAND)
         else:
-            self._responder.complete(cid, result=value)
+            self._responder.complete(cid, result=values.get(command.offset, 0))
 
     def _set_property(self, cid: int, command: PropertySet) -> None:
         if command.offset != Property.CC or command.size != 4:
@@ -183,7 +192,7 @@ class AdminQueue:
 
     def _get_features(self, received: CommandReceived, command: GetFeatures) -> None:
         cid = received.cid
-        if command.fid == FeatureId.HOST_IDENTIFIER:
+        if command.fid == FeatureId.HOST_IDENTIFIER and command.cdw11 & EXTENDED_HOST_IDENTIFIER:
             self._send_page(received, self._controller.hostid, len(self._controller.hostid))
             return
         value = self._feature(command.fid)
@@ -276,6 +285,14 @@ class AdminQueue:
     def _tell(self) -> None:
         if self._event_requests and self._controller.take_notice():
             self._responder.complete(self._event_requests.popleft(), result=self._pages.notice.encode())
+
+
+def _is_reserved(offset: int) -> bool:
+    """Whether a property is one that this controller lacks, as most over fabrics: it reads as 0 (Base 2.0, 3.1.3).
+
+    `nvme show-regs` asks for those too, and gives up at the first that is refused.
+    """
+    return Property.INTMS <= offset < _END_OF_PROPERTIES and offset % 4 == 0
 
 
 def _is_possible(wanted: ControllerConfiguration) -> bool:

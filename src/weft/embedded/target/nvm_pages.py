@@ -23,6 +23,7 @@ from weft.nvme.identify import (
     IdentifyNamespace,
     NamespaceDescriptors,
     Oaes,
+    Ofcs,
     Oncs,
     encode_command_set_combinations,
     encode_controller_list,
@@ -178,6 +179,7 @@ class NvmPages:
             vwc=_WRITE_CACHE,
             subnqn=self._subsystem.nqn,
             ioccsz=ioccsz(IN_CAPSULE_DATA_SIZE),
+            ofcs=Ofcs.DISCONNECT,
         ).encode()
 
     def _controller_list(self, first: int) -> bytes:
