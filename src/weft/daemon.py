@@ -4,6 +4,7 @@ import fcntl
 import logging
 import os
 import signal
+import stat
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -16,7 +17,7 @@ from weft.control.node import Node
 from weft.control.rows import now
 from weft.control.service import Service
 from weft.drivers import HoldWrites, open_driver
-from weft.errors import ConflictError, WeftError
+from weft.errors import ConflictError, PermissionDeniedError, UnavailableError, WeftError
 from weft.model import NodeId, Pool, PoolId, PoolState, Protocol, StateStatus
 from weft.names import new_id
 from weft.ports import POOL_STATES, POOLS, VOLUMES, Delete, Key, Put, Store, VolumeDriver, Write
@@ -30,13 +31,16 @@ def serve(config: Config, *, stop: threading.Event | None = None) -> None:
     """Run the control plane until SIGTERM, SIGINT or stop.
 
     The embedded target is started, or the one that runs is adopted. It goes on serving when this returns, unless
-    it has nothing to serve. Raises ConflictError when another weft serves the same data directory.
+    it has nothing to serve. Raises ConflictError when another weft serves from the same data or runtime directory,
+    PermissionDeniedError when other users may write to one of them.
     """
     stop = stop if stop is not None else _stop_on_signals()
+    stopping = threading.Event()
     with ExitStack() as stack:
-        for directory in (config.data_dir, config.runtime_dir):
+        for directory in dict.fromkeys((config.data_dir, config.runtime_dir)):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        stack.enter_context(_alone(config.data_dir))
+            _check_private(directory)
+            stack.enter_context(_alone(directory))
         store = SqliteStore(config.database)
         stack.callback(store.close)
         service = Service(store)
@@ -44,7 +48,7 @@ def serve(config: Config, *, stop: threading.Event | None = None) -> None:
         target = open_target(Protocol.NVMEOF, config)
         pools = _write_pools(store, config)
         drivers = Drivers(
-            {pool_id: (section, config) for pool_id, section in pools.items()}, target.hold_writes
+            {pool_id: (section, config) for pool_id, section in pools.items()}, target.hold_writes, stopping
         )
         stack.callback(_stop_idle_target, target)
         keeper = TargetKeeper(target)
@@ -53,6 +57,7 @@ def serve(config: Config, *, stop: threading.Event | None = None) -> None:
         node = Node(NodeId(config.node_name), store, drivers, {Protocol.NVMEOF: target})
         node.start()
         stack.callback(node.stop)
+        stack.callback(stopping.set)
         api = ApiServer(service, config)
         api.start()
         stack.callback(api.stop)
@@ -64,19 +69,28 @@ def serve(config: Config, *, stop: threading.Event | None = None) -> None:
 class Drivers(Mapping[PoolId, VolumeDriver]):
     """The drivers of the configured pools, each opened when it is first needed.
 
-    So a pool that is not there yet is tried again each time, and raises UnavailableError until it is.
+    So a pool that is not there yet is tried again each time, and raises UnavailableError until it is. Copies are
+    broken off once stopping is set.
     """
 
-    def __init__(self, pools: Mapping[PoolId, tuple[PoolSection, Config]], hold_writes: HoldWrites) -> None:
+    def __init__(
+        self,
+        pools: Mapping[PoolId, tuple[PoolSection, Config]],
+        hold_writes: HoldWrites,
+        stopping: threading.Event,
+    ) -> None:
         self._pools = pools
         self._hold_writes = hold_writes
+        self._stopping = stopping
         self._open: dict[PoolId, VolumeDriver] = {}
         self._lock = threading.Lock()
 
     def __getitem__(self, pool_id: PoolId) -> VolumeDriver:
         with self._lock:
             if pool_id not in self._open:
-                self._open[pool_id] = open_driver(*self._pools[pool_id], self._hold_writes)
+                self._open[pool_id] = open_driver(
+                    *self._pools[pool_id], self._hold_writes, progress=self._end_copies
+                )
             return self._open[pool_id]
 
     def __contains__(self, pool_id: object) -> bool:
@@ -87,6 +101,10 @@ class Drivers(Mapping[PoolId, VolumeDriver]):
 
     def __len__(self) -> int:
         return len(self._pools)
+
+    def _end_copies(self, made: str, _done: int, _total: int) -> None:
+        if self._stopping.is_set():
+            raise UnavailableError(f"weft is stopping; it makes {made} when it runs again")
 
 
 def _write_pools(store: Store, config: Config) -> dict[PoolId, PoolSection]:
@@ -144,15 +162,31 @@ def _stop_idle_target(target: EmbeddedTarget) -> None:
         _log.warning("the target was left as it is: %s", error)
 
 
+def _check_private(directory: Path) -> None:
+    """Whoever may write to a directory of weft's could put a file, a socket or a link of his own there."""
+    found = directory.stat()
+    if found.st_uid != os.geteuid():
+        raise PermissionDeniedError(
+            f"{directory} belongs to another user (id {found.st_uid}); choose another"
+        )
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        mode = stat.S_IMODE(found.st_mode)
+        raise PermissionDeniedError(
+            f"others may write to {directory} (mode {mode:04o}); run chmod go-w on it or choose another"
+        )
+
+
 @contextmanager
-def _alone(data_dir: Path) -> Iterator[None]:
-    descriptor = os.open(data_dir / "serve.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _alone(directory: Path) -> Iterator[None]:
+    descriptor = os.open(
+        directory / "serve.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+    )
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ConflictError(
-                f"another weft serve already runs on {data_dir}; end it first: weft stop"
+                f"another weft serve already runs on {directory}; end it first: weft stop"
             ) from None
         yield
     finally:

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 
 from weft.control.settling import Settler
@@ -67,12 +68,15 @@ class Node:
             thread.start()
 
     def stop(self) -> None:
-        """End the loop; a step that is under way is waited for."""
+        """End the loop; steps that are under way are waited for, 30 seconds at most."""
         self._stopping.set()
         self._queue.close()
+        deadline = time.monotonic() + _JOIN_SECONDS
         for thread in self._threads:
             if thread.ident is not None:
-                thread.join(_JOIN_SECONDS)
+                thread.join(max(0.0, deadline - time.monotonic()))
+        if lasting := [thread.name for thread in self._threads if thread.is_alive()]:
+            _log.error("still at work %g s after the stop: %s", _JOIN_SECONDS, ", ".join(lasting))
 
     def settle(self, volume_id: VolumeId) -> None:
         """One pass over one volume: bring what is found to what is wanted as far as it goes, and write it down.

@@ -1,0 +1,131 @@
+"""The daemon's start and stop: alone, in directories of its own, and without leaving copies behind."""
+
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from embedded_host.target_process import free_port
+from fakes.rows import make_snapshot, make_volume
+from weft.client import Client
+from weft.config import Config, ConfigFile, PoolSection, TargetSection, check_config
+from weft.daemon import Drivers, serve
+from weft.drivers.copying import reflink
+from weft.drivers.holding import nobody_writes
+from weft.embedded.target.control import TargetStatus
+from weft.errors import ConflictError, PermissionDeniedError, UnavailableError, WeftError
+from weft.model import GIB, PoolId
+from weft.names import new_id
+from weft.targets import EmbeddedTarget
+
+_START_SECONDS = 20.0
+
+
+@pytest.fixture
+def configure(short_path: Path) -> Callable[..., Config]:
+    """A configuration whose directories are in a folder of its own."""
+
+    def make(data: str = "data", run: str = "run") -> Config:
+        portals = (f"127.0.0.1:{free_port()}",)
+        return check_config(
+            ConfigFile(
+                data_dir=str(short_path / data),
+                runtime_dir=str(short_path / run),
+                target=TargetSection(portals=portals),
+            )
+        )
+
+    return make
+
+
+@contextmanager
+def serving(config: Config) -> Iterator[None]:
+    stop = threading.Event()
+    thread = threading.Thread(target=serve, args=(config,), kwargs={"stop": stop})
+    thread.start()
+    try:
+        _wait_until_it_serves(config)
+        yield
+    finally:
+        stop.set()
+        thread.join(60)
+        EmbeddedTarget(config).stop_target()
+    assert not thread.is_alive()
+
+
+def _wait_until_it_serves(config: Config) -> TargetStatus:
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        try:
+            Client.for_config(config).api_versions()
+            return EmbeddedTarget(config).status()
+        except WeftError:
+            assert time.monotonic() < deadline, "it does not serve"
+            time.sleep(0.02)
+
+
+def _has_reflinks(directory: Path) -> bool:
+    with tempfile.TemporaryFile(dir=directory) as one, tempfile.TemporaryFile(dir=directory) as other:
+        return reflink(one.fileno(), other.fileno())
+
+
+@pytest.mark.parametrize("shared", ["data", "run"])
+def test_a_second_daemon_is_refused_and_leaves_the_target_of_the_first_alone(
+    configure: Callable[..., Config], shared: str
+) -> None:
+    first, second = configure(), configure(**{"data": "data2", "run": "run2", shared: shared})
+    with serving(first):
+        target = _wait_until_it_serves(first).pid
+        with pytest.raises(ConflictError, match=f"another weft serve already runs on .*/{shared};"):
+            serve(second, stop=threading.Event())
+        assert EmbeddedTarget(first).status().pid == target
+
+
+@pytest.mark.parametrize("name", ["data", "run"])
+@pytest.mark.parametrize("mode", [0o770, 0o702, 0o1777])
+def test_a_directory_that_others_may_write_to_is_refused(
+    configure: Callable[..., Config], short_path: Path, name: str, mode: int
+) -> None:
+    (short_path / name).mkdir()
+    (short_path / name).chmod(mode)
+    with pytest.raises(PermissionDeniedError, match=f"others may write to .*/{name} .mode {mode:04o}"):
+        serve(configure(), stop=threading.Event())
+    assert list((short_path / name).iterdir()) == []
+
+
+def test_a_lock_that_somebody_has_made_a_link_is_not_followed(
+    configure: Callable[..., Config], short_path: Path
+) -> None:
+    (short_path / "data").mkdir(mode=0o700)
+    (short_path / "data" / "serve.lock").symlink_to(short_path / "elsewhere")
+    with pytest.raises(OSError, match=r"serve\.lock"):
+        serve(configure(), stop=threading.Event())
+    assert not (short_path / "elsewhere").exists()
+
+
+def test_a_copy_is_broken_off_when_the_daemon_stops_and_made_when_it_runs_again(tmp_path: Path) -> None:
+    config = check_config(ConfigFile(data_dir=str(tmp_path), runtime_dir=str(tmp_path / "run")))
+    pool_id, stopping = PoolId(new_id()), threading.Event()
+    driver = Drivers({pool_id: (PoolSection(), config)}, nobody_writes, stopping)[pool_id]
+    volume = make_volume(GIB)
+    if _has_reflinks(tmp_path):
+        pytest.skip("this file system has reflinks, so nothing is copied")
+    driver.create(volume)
+    with driver.path(volume).open("r+b") as content:
+        content.write(b"bytes")
+    snapshot = make_snapshot(volume)
+    driver.snapshot(snapshot)
+    copy = make_volume(GIB)
+
+    stopping.set()
+    with pytest.raises(UnavailableError, match="weft is stopping"):
+        driver.create(copy, snapshot)
+    assert driver.volume(copy.id) is None
+    stopping.clear()
+    driver.create(copy, snapshot)
+    with driver.path(copy).open("rb") as content:
+        assert content.read(5) == b"bytes"
