@@ -17,6 +17,8 @@ _FIRST_RETRY_SECONDS = 0.5
 _LONGEST_RETRY_SECONDS = 60.0
 _SWEEP_SECONDS = 60.0
 _WATCH_SECONDS = 0.25
+_MEASURE_SECONDS = 1.0
+"""From a change in a pool to its measuring, which may take a while in a large pool; many changes share one."""
 _JOIN_SECONDS = 30.0
 _KEPT_FOR_EXPORTS = 2
 """Workers that never work on bytes, so that long copies of some volumes never delay the attachment of others."""
@@ -46,13 +48,15 @@ class Node:
         self._targets = targets
         self._first_retry_seconds = first_retry_seconds
         self._sweep_seconds = sweep_seconds
-        self._queue = WorkQueue()
+        self._queue: WorkQueue[VolumeId] = WorkQueue()
+        self._pools: WorkQueue[PoolId] = WorkQueue()
         self._settler = Settler(
             store,
             drivers,
             targets,
             data_steps=max(1, workers - _KEPT_FOR_EXPORTS),
             come_again=self._queue.add,
+            bytes_changed=lambda pool_id: self._pools.add(pool_id, delay=_MEASURE_SECONDS),
         )
         self._tries: dict[VolumeId, int] = {}
         self._seen = Revision(0)
@@ -61,6 +65,9 @@ class Node:
         self._threads.append(threading.Thread(target=self._guarded, args=(self._watch,), name="node-watch"))
         self._threads.append(
             threading.Thread(target=self._guarded, args=(self._sweep_regularly,), name="node-sweep")
+        )
+        self._threads.append(
+            threading.Thread(target=self._guarded, args=(self._measure_next,), name="node-pools")
         )
 
     def start(self) -> None:
@@ -71,6 +78,7 @@ class Node:
         """End the loop; steps that are under way are waited for, 30 seconds at most."""
         self._stopping.set()
         self._queue.close()
+        self._pools.close()
         deadline = time.monotonic() + _JOIN_SECONDS
         for thread in self._threads:
             if thread.ident is not None:
@@ -161,6 +169,14 @@ class Node:
             attachment = self._store.get(ATTACHMENTS, key.id)
             if attachment is not None:
                 self._queue.add(attachment.value.volume_id)
+
+    def _measure_next(self) -> None:
+        pool_id = self._pools.take()
+        if pool_id is not None:
+            try:
+                self._settler.measure_pool(pool_id)
+            finally:
+                self._pools.done(pool_id)
 
     def _sweep_regularly(self) -> None:
         self.sweep()

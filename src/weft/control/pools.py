@@ -1,24 +1,12 @@
 """Pools and what is booked in them."""
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from weft.control.bookings import Bookings
 from weft.errors import NoSpaceError, NotFoundError, UnavailableError
 from weft.model import GIB, Pool, PoolId, PoolState, StateStatus
-from weft.ports import (
-    POOL_STATES,
-    POOLS,
-    SNAPSHOTS,
-    VOLUME_STATES,
-    VOLUMES,
-    Key,
-    Put,
-    Revision,
-    Row,
-    Store,
-    Write,
-)
+from weft.ports import POOL_STATES, POOLS, Key, Put, Revision, Row, Store, Write
 from weft.views import PoolView
 
 
@@ -58,6 +46,7 @@ class Pools:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._bookings = Bookings(store)
 
     def get(self, pool_id: PoolId) -> PoolView:
         return self.offer(pool_id).view
@@ -69,32 +58,14 @@ class Pools:
         row = self._store.get(POOLS, pool_id)
         if row is None:
             raise NotFoundError(f"pool {pool_id} can't be found")
-        return Offer(row, self._view(row.value, self._booked()))
+        return Offer(row, self._view(row.value, self._bookings.totals()))
 
     def offers(self) -> Sequence[Offer]:
         rows = self._store.list(POOLS)
-        booked = self._booked()
+        booked = self._bookings.totals()
         return [Offer(row, self._view(row.value, booked)) for row in rows]
 
-    def _booked(self) -> dict[PoolId, int]:
-        """Bytes promised in each pool: each volume at what it has or, while it grows, what it was asked to be, and
-        each snapshot at its full size, for that is what it may come to.
-        """
-        states = {row.value.id: row.value for row in self._store.list(VOLUME_STATES)}
-        booked: dict[PoolId, int] = defaultdict(int)
-        pool_of = {}
-        for row in self._store.list(VOLUMES):
-            volume, state = row.value, states.get(row.value.id)
-            has = state.size if state is not None else 0
-            is_settled = state is not None and state.generation == volume.generation
-            booked[volume.pool_id] += has if is_settled else max(has, volume.size)
-            pool_of[volume.id] = volume.pool_id
-        for snapshot in self._store.list(SNAPSHOTS):
-            if snapshot.value.volume_id in pool_of:
-                booked[pool_of[snapshot.value.volume_id]] += snapshot.value.size
-        return booked
-
-    def _view(self, pool: Pool, booked: dict[PoolId, int]) -> PoolView:
+    def _view(self, pool: Pool, booked: Mapping[PoolId, int]) -> PoolView:
         found = self._store.get(POOL_STATES, pool.id)
         state = found.value if found is not None else PoolState(id=pool.id, status=StateStatus.PENDING)
         return PoolView(

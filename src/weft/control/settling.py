@@ -63,7 +63,7 @@ class Settler:
     """Brings single volumes to what is wanted, through the drivers and targets of one node.
 
     At most data_steps volumes have work done on their bytes at once; one that gets no turn is left as it is, and
-    come_again is called with its id once it should be tried again.
+    come_again is called with its id once it should be tried again. bytes_changed is called after each such work.
     """
 
     def __init__(
@@ -74,11 +74,13 @@ class Settler:
         *,
         data_steps: int,
         come_again: Callable[[VolumeId], None],
+        bytes_changed: Callable[[PoolId], None],
     ) -> None:
         self._store = store
         self._drivers = drivers
         self._targets = targets
         self._locks = IdLocks()
+        self._bytes_changed = bytes_changed
         self._turns: Turns[VolumeId] = Turns(data_steps, come_again)
 
     def settle(self, volume_id: VolumeId) -> bool:
@@ -124,11 +126,10 @@ class Settler:
         if not self._turns.take(wanted.volume.id):
             return self._do_and_report(wanted, found, first, left=steps[len(first) :]) if first else False
         try:
-            failed = self._do_and_report(wanted, found, steps)
-            self.measure_pool(wanted.volume.pool_id)
+            return self._do_and_report(wanted, found, steps)
         finally:
             self._turns.give_back()
-        return failed
+            self._bytes_changed(wanted.volume.pool_id)
 
     def _do_and_report(
         self, wanted: Wanted, found: Found, steps: Sequence[Step], *, left: Sequence[Step] = ()
