@@ -5,14 +5,17 @@ must hold is told by the rows in the store and by the world, never by what the m
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from control.control_plane import ALICE, BOB, POOL, ControlPlane, host_request, nqn_of
-from fakes.crash import Crash
+from fakes.crash import Crash, CrashPlan
 from fakes.driver import BLOCK
+from fakes.store import MemoryStore
 from weft.errors import NoSpaceError, UnavailableError, UnsupportedError, WeftError
 from weft.model import GIB, Attachment, Host, Snapshot, SnapshotId, StateStatus, Status, Volume, VolumeId
 from weft.ports import (
@@ -23,6 +26,7 @@ from weft.ports import (
     SNAPSHOTS,
     VOLUME_STATES,
     VOLUMES,
+    Row,
     Table,
 )
 from weft.requests import Caller, HostRequest, UpdateRequest
@@ -47,10 +51,37 @@ callers = st.sampled_from([ALICE, BOB])
 picks = st.integers(0, 1000)
 
 
+@dataclass(frozen=True, slots=True)
+class Aftermath:
+    """What follows a verb at once: passes over its volume, the first of them in trouble or ended half-way."""
+
+    passes: int
+    trouble: Exception | None = None
+    end_after: int | None = None
+
+
+aftermaths = st.one_of(
+    st.just(Aftermath(0)),
+    st.builds(Aftermath, st.integers(1, 2)),
+    st.builds(Aftermath, st.integers(1, 2), trouble=st.sampled_from(TROUBLES)),
+    st.builds(Aftermath, st.integers(1, 2), end_after=st.integers(0, 5)),
+)
+
+
+class StoreInOrder(MemoryStore):
+    """Lists rows in the order in which they were made: by their random ids a run could not be repeated."""
+
+    def list(self, table: Table[RowT], **how: Any) -> list[Row[RowT]]:
+        found = {row.value.id: row for row in super().list(table, **how)}  # type: ignore[attr-defined]
+        return [found[key.id] for key in self._disk.rows if key.table == table.name and key.id in found]
+
+
 class ControlPlaneMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.plane = ControlPlane(total=TOTAL)
+        plan = CrashPlan()
+        self.plane = ControlPlane(StoreInOrder(plan=plan), total=TOTAL, plan=plan)
+        self.identities = 0
         self.writes = 0
         self.contents: dict[VolumeId, set[bytes]] = {}
         """What may be read from a volume: one thing, or two while a revert is under way."""
@@ -60,6 +91,22 @@ class ControlPlaneMachine(RuleBasedStateMachine):
         self.cuts_seen = 0
         self.volumes_seen: set[VolumeId] = set()
         self.snapshots_seen: set[tuple[VolumeId, SnapshotId]] = set()
+
+    @initialize()
+    def a_volume_in_use(self) -> None:
+        """Alice's two hosts use one volume that has a snapshot; Bob has a volume and a host."""
+        alices = self.plane.volume("shared", gib=2, multi_attach=True)
+        self.data_is_what_was_written()
+        for _ in range(2):
+            host = self.plane.service.hosts.create(ALICE, self.new_host())
+            self.plane.attach(alices, host)
+            self.plane.target.connect(alices.id, nqn_of(host))
+        self.write(0)
+        self.take_snapshot(0, Aftermath(1))
+        self.plane.settle()
+        self.write(0)
+        self.plane.service.hosts.create(BOB, self.new_host())
+        self.plane.volume("bobs", caller=BOB)
 
     # -- helpers ------------------------------------------------------------------------------------------------
 
@@ -76,6 +123,20 @@ class ControlPlaneMachine(RuleBasedStateMachine):
             self.plane.restart()
             return False
         return True
+
+    def follow(self, volume_id: VolumeId | None, then: Aftermath, *effects: str) -> None:
+        if volume_id is None:
+            return
+        if then.trouble is not None:
+            for effect in effects:
+                self.plane.plan.fail(effect, then.trouble)
+        if then.end_after is not None:
+            self.plane.plan.crash_after(then.end_after)
+        for _ in range(then.passes):
+            self.do(lambda: self.plane.node.settle(volume_id))
+
+    def newest(self) -> VolumeId | None:
+        return self.rows(VOLUMES)[-1].id if self.has_volumes() else None
 
     def pick(self, rows: Sequence[RowT], pick: int) -> RowT:
         return rows[pick % len(rows)]
@@ -109,22 +170,25 @@ class ControlPlaneMachine(RuleBasedStateMachine):
 
     # -- what clients do ------------------------------------------------------------------------------------------
 
-    @rule(caller=callers, gib=st.integers(1, 4), shared=st.booleans())
-    def create_volume(self, caller: Caller, gib: int, *, shared: bool) -> None:
+    @rule(caller=callers, gib=st.integers(1, 4), shared=st.booleans(), then=aftermaths)
+    def create_volume(self, caller: Caller, gib: int, then: Aftermath, *, shared: bool) -> None:
         self.do(lambda: self.plane.volume(gib=gib, caller=caller, multi_attach=shared, settle=False))
+        self.follow(self.newest(), then, "driver.create")
 
     @precondition(has_snapshots)
-    @rule(pick=picks, gib=st.integers(1, 4))
-    def create_from_snapshot(self, pick: int, gib: int) -> None:
+    @rule(pick=picks, gib=st.integers(1, 4), then=aftermaths)
+    def create_from_snapshot(self, pick: int, gib: int, then: Aftermath) -> None:
         source = self.pick(self.rows(SNAPSHOTS), pick)
         caller = self.owner(source)
         self.do(lambda: self.plane.volume(gib=gib, caller=caller, snapshot_id=source.id, settle=False))
+        self.follow(self.newest(), then, "driver.copy", "driver.create")
 
     @precondition(has_volumes)
-    @rule(pick=picks, gib=st.integers(1, 6))
-    def extend(self, pick: int, gib: int) -> None:
+    @rule(pick=picks, gib=st.integers(1, 6), then=aftermaths)
+    def extend(self, pick: int, gib: int, then: Aftermath) -> None:
         volume = self.pick(self.rows(VOLUMES), pick)
         self.do(lambda: self.plane.service.volumes.extend(self.owner(volume), volume.id, gib * GIB))
+        self.follow(volume.id, then, "driver.extend", "target.resize")
 
     @precondition(has_volumes)
     @rule(pick=picks)
@@ -134,30 +198,33 @@ class ControlPlaneMachine(RuleBasedStateMachine):
         self.do(lambda: self.plane.service.volumes.update(self.owner(volume), volume.id, request))
 
     @precondition(has_volumes)
-    @rule(pick=picks)
-    def delete_volume(self, pick: int) -> None:
+    @rule(pick=picks, then=aftermaths)
+    def delete_volume(self, pick: int, then: Aftermath) -> None:
         volume = self.pick(self.rows(VOLUMES), pick)
         self.do(lambda: self.plane.service.volumes.delete(self.owner(volume), volume.id))
+        self.follow(volume.id, then, "target.remove", "driver.delete")
 
     @precondition(has_volumes)
-    @rule(pick=picks)
-    def take_snapshot(self, pick: int) -> None:
+    @rule(pick=picks, then=aftermaths)
+    def take_snapshot(self, pick: int, then: Aftermath) -> None:
         volume = self.pick(self.rows(VOLUMES), pick)
         before = {each.id for each in self.rows(SNAPSHOTS)}
         self.do(lambda: self.plane.snapshot(volume, caller=self.owner(volume), settle=False))
         for each in self.rows(SNAPSHOTS):
             if each.id not in before:
                 self.kept[each.id] = set(self.contents.get(volume.id, set()))
+        self.follow(volume.id, then, "driver.snapshot")
 
     @precondition(has_snapshots)
-    @rule(pick=picks)
-    def delete_snapshot(self, pick: int) -> None:
+    @rule(pick=picks, then=aftermaths)
+    def delete_snapshot(self, pick: int, then: Aftermath) -> None:
         snapshot = self.pick(self.rows(SNAPSHOTS), pick)
         self.do(lambda: self.plane.service.snapshots.delete(self.owner(snapshot), snapshot.id))
+        self.follow(snapshot.volume_id, then, "driver.delete_snapshot")
 
     @precondition(has_snapshots)
-    @rule(pick=picks)
-    def revert(self, pick: int) -> None:
+    @rule(pick=picks, then=aftermaths)
+    def revert(self, pick: int, then: Aftermath) -> None:
         snapshot = self.pick(self.rows(SNAPSHOTS), pick)
         generation = self.generation(snapshot.volume_id)
         self.do(
@@ -165,6 +232,7 @@ class ControlPlaneMachine(RuleBasedStateMachine):
         )
         if self.generation(snapshot.volume_id) != generation:
             self.contents.setdefault(snapshot.volume_id, set()).update(self.kept[snapshot.id])
+        self.follow(snapshot.volume_id, then, "target.remove", "driver.revert")
 
     def generation(self, volume_id: VolumeId) -> int:
         row = self.plane.store.get(VOLUMES, volume_id)
@@ -175,12 +243,16 @@ class ControlPlaneMachine(RuleBasedStateMachine):
         hosts = self.rows(HOSTS)
         if len(hosts) >= 4:
             return
-        name = f"h{len(hosts)}-{self.writes}"
+        request = self.new_host()
         if cloned and hosts:
-            request = host_request(name, nqn_of(self.pick(hosts, pick)))
+            request = host_request(request.name, nqn_of(self.pick(hosts, pick)))
             assert not self.do(lambda: self.plane.service.hosts.create(caller, request))
         else:
-            self.do(lambda: self.plane.service.hosts.create(caller, host_request(name)))
+            self.do(lambda: self.plane.service.hosts.create(caller, request))
+
+    def new_host(self) -> HostRequest:
+        self.identities += 1
+        return host_request(f"h{self.identities}", f"nqn.2020-02.org.example:h{self.identities:06}")
 
     @precondition(has_hosts)
     @rule(pick=picks, remove=st.booleans())
@@ -189,22 +261,24 @@ class ControlPlaneMachine(RuleBasedStateMachine):
         if remove:
             self.do(lambda: self.plane.service.hosts.delete(self.owner(host), host.id))
         else:
-            request = HostRequest(initiators=host_request("x").initiators)
+            request = HostRequest(initiators=self.new_host().initiators)
             self.do(lambda: self.plane.service.hosts.update(self.owner(host), host.id, request))
 
     @precondition(has_hosts)
     @precondition(has_volumes)
-    @rule(volume_pick=picks, host_pick=picks, caller=callers)
-    def attach(self, volume_pick: int, host_pick: int, caller: Caller) -> None:
+    @rule(volume_pick=picks, host_pick=picks, caller=callers, then=aftermaths)
+    def attach(self, volume_pick: int, host_pick: int, caller: Caller, then: Aftermath) -> None:
         volume, host = self.pick(self.rows(VOLUMES), volume_pick), self.pick(self.rows(HOSTS), host_pick)
         done = self.do(lambda: self.plane.attach(volume, host, caller=caller, settle=False))
         assert not done or volume.tenant_id == host.tenant_id == caller.tenant_id
+        self.follow(volume.id, then, "target.subsystem", "target.allow", "target.bind")
 
     @precondition(has_attachments)
-    @rule(pick=picks)
-    def detach(self, pick: int) -> None:
+    @rule(pick=picks, then=aftermaths)
+    def detach(self, pick: int, then: Aftermath) -> None:
         attachment = self.pick(self.rows(ATTACHMENTS), pick)
         self.do(lambda: self.plane.service.attachments.delete(self.owner(attachment), attachment.id))
+        self.follow(attachment.volume_id, then, "target.revoke", "target.unbind", "target.remove")
 
     # -- what hosts do ----------------------------------------------------------------------------------------------
 
@@ -451,3 +525,6 @@ class ControlPlaneMachine(RuleBasedStateMachine):
 
 
 TestControlPlane = ControlPlaneMachine.TestCase
+TestControlPlane.settings = settings(
+    settings(), max_examples=3 * settings().max_examples, stateful_step_count=40
+)

@@ -437,7 +437,7 @@ class SlowDriver(FakeVolumeDriver):
         if volume.name == self._name:
             self.waiting.add(volume.id)
             self.reading.set()
-            assert self.gate.wait(30)
+            assert self.gate.wait(10)
         super().create(volume, source)
 
 

@@ -163,6 +163,14 @@ def test_a_volume_that_vanished_in_the_middle_of_a_verb_is_not_made_anew(
     assert plan(later, Found()) == ()
 
 
+def test_a_growth_that_was_refused_is_still_said_when_the_volume_was_lost_and_is_back() -> None:
+    lost = state(StateStatus.ERROR, generation=2, reason="vanished")
+    back = volume_state(report(Wanted(volume=GROWN, state=lost), Found(volume=HERE), Outcome()))
+    assert back.status is StateStatus.AVAILABLE
+    assert back.reason == f"volume volume did not grow to {5 * GIB} bytes; ask for it again"
+    assert report(Wanted(volume=GROWN, state=back), Found(volume=HERE), Outcome()) == ()
+
+
 def test_a_deletion_that_failed_is_an_error_and_forgets_nothing() -> None:
     wanted = Wanted(volume=DELETED, state=state())
     writes = report(wanted, Found(volume=HERE), failed(DeleteVolume(DELETED), ConflictError("it is busy")))

@@ -26,7 +26,7 @@ from weft.control.steps import (
     WantedSnapshot,
 )
 from weft.errors import WeftError
-from weft.model import SnapshotState, StateStatus, VolumeState
+from weft.model import FoundVolume, SnapshotState, StateStatus, VolumeState
 from weft.ports import (
     ATTACHMENT_STATES,
     ATTACHMENTS,
@@ -124,8 +124,16 @@ def _volume_state(wanted: Wanted, found: Found, outcome: Outcome) -> VolumeState
         generation=before if undone else volume.generation,
         size=found.volume.size,
         path=str(found.volume.path),
-        reason=state.reason if state is not None and stands else "",
+        reason=(state.reason if state is not None and stands else "")
+        or _refused_growth(wanted, found.volume),
     )
+
+
+def _refused_growth(wanted: Wanted, here: FoundVolume) -> str:
+    """What is left to say of a growth that was refused, once the volume was lost and is back."""
+    if not wanted.is_settled or here.size >= wanted.volume.size:
+        return ""
+    return f"volume {wanted.volume.name} did not grow to {wanted.volume.size} bytes; ask for it again"
 
 
 def _volume_failure(wanted: Wanted, outcome: Outcome) -> Failure | None:
