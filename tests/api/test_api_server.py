@@ -6,7 +6,7 @@ import socket
 import stat
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -107,6 +107,37 @@ def test_connections_that_never_ask_for_anything_are_closed(still_world: World, 
         assert volume.status is Status.CREATING, "a request that takes its time is not idle"
     finally:
         server.stop()
+
+
+class CrowdedProtocol(IdleClosingProtocol):
+    most_connections = 5
+
+
+def test_connections_beyond_what_a_listener_may_have_are_closed_at_once(
+    still_world: World, short_path: Path
+) -> None:
+    config = make_config(short_path / "2", listen=(f"127.0.0.1:{free_port()}",))
+    server = ApiServer(still_world.service, config, http_protocol=CrowdedProtocol)
+    server.start()
+    address, port = config.api.listen[0].rsplit(":", 1)
+    with ExitStack() as stack:
+        stack.callback(server.stop)
+        crowd = [stack.enter_context(socket.create_connection((address, int(port)), 5)) for _ in range(5)]
+        with (
+            socket.create_connection((address, int(port)), 5) as one_too_many,
+            suppress(ConnectionResetError),
+        ):
+            assert one_too_many.recv(1) == b""
+        assert Client.for_config(config).api_versions() == ["v1beta"], "another listener suffers"
+        crowd.pop().close()
+        assert eventually(lambda: _answers(address, int(port)))
+
+
+def _answers(address: str, port: int) -> bool:
+    try:
+        return Client.for_url(f"http://{address}:{port}").api_versions() == ["v1beta"]
+    except UnavailableError:
+        return False
 
 
 def test_what_is_not_a_socket_is_left_alone(short_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Closes connections that ask for nothing."""
+"""Closes connections that ask for nothing, and those that are too many."""
 
 import asyncio
 
@@ -7,15 +7,19 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 class IdleClosingProtocol(H11Protocol):
     """uvicorn's HTTP/1.1, except that a connection on which no request becomes complete in time is closed, whether
-    it sends nothing or its head a byte at a time.
+    it sends nothing or its head a byte at a time, and that one more connection than a listener may have is too.
     """
 
     idle_seconds = 30.0
+    most_connections = 256
+    """To one listener. Each takes a descriptor, and whoever can connect must not take those that volumes need."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._seen: RequestResponseCycle | None = None
         self._idle_check = self.loop.call_later(self.idle_seconds, self._close_if_idle)
+        if len(self.connections) > self.most_connections:
+            transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._idle_check.cancel()

@@ -25,7 +25,6 @@ _log = logging.getLogger("weft.api")
 _START_SECONDS = 10.0
 _GRACE_SECONDS = 3
 _JOIN_SECONDS = 5.0
-_MAXIMUM_CONNECTIONS = 512
 
 
 class ApiServer:
@@ -125,7 +124,6 @@ def _settings(app: Starlette, http_protocol: type[IdleClosingProtocol]) -> uvico
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        limit_concurrency=_MAXIMUM_CONNECTIONS,
         backlog=128,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
