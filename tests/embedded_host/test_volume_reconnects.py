@@ -153,7 +153,8 @@ def test_io_fails_with_a_sentence_after_the_time_to_wait(
 ) -> None:
     options = dataclasses.replace(impatient, controller_loss_timeout=0.5)
     connection = target.new_volume()
-    with Volume.open(connection, target.identity, options) as volume:
+    volume = Volume.open(connection, target.identity, options)
+    try:
         target.kill()
         started = time.monotonic()
         with pytest.raises(UnavailableError, match=f"{connection.volume_id} was lost .* ago"):
@@ -161,7 +162,9 @@ def test_io_fails_with_a_sentence_after_the_time_to_wait(
         assert 0.4 < time.monotonic() - started < 5
         with pytest.raises(UnavailableError):
             volume.write(0, b"x")
-        volume._unflushed = False  # closing is another test's matter
+    finally:
+        with pytest.raises(UnavailableError):
+            volume.close()
 
 
 def test_closing_does_not_wait_for_a_dead_target_for_ever(

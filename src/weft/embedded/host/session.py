@@ -36,7 +36,6 @@ class Session:
         self._failure: WeftError | None = None
         self._association: Association
         self._portal_index = 0
-        self._last_beat = 0.0
         self._thread = threading.Thread(target=self._run, name=f"weft-{connection.volume_id}", daemon=True)
 
     def open(self) -> None:
@@ -125,10 +124,10 @@ class Session:
     def _watch(self) -> None:
         """Until the association is lost or the session closes."""
         interval = self._options.keep_alive / 2
-        self._last_beat = time.monotonic()
+        last_beat = time.monotonic()
         while True:
             with self._changed:
-                left = self._last_beat + interval - time.monotonic()
+                left = last_beat + interval - time.monotonic()
                 self._changed.wait_for(lambda: self._closing or self._lost or self._event, max(0, left))
                 if self._closing or self._lost:
                     return
@@ -136,7 +135,8 @@ class Session:
             try:
                 if event:
                     self._look_again()
-                if time.monotonic() >= self._last_beat + interval:
+                if time.monotonic() >= last_beat + interval:
+                    last_beat = time.monotonic()
                     self._beat()
             except UnavailableError as error:
                 lost = error if isinstance(error, ConnectionLostError) else ConnectionLostError(str(error))
@@ -150,7 +150,6 @@ class Session:
             raise SilenceError(
                 f"{self._association.portal} left a command unanswered for {self._options.io_timeout:g} s"
             )
-        self._last_beat = time.monotonic()
         self._association.keep_alive(self._options.keep_alive)
 
     def _look_again(self) -> None:
@@ -173,8 +172,8 @@ class Session:
         if isinstance(lost, SilenceError):
             # Commands that are about to be sent again may still be on their way, and to carry them out late would
             # undo newer writes. A controller ends the association at the latest two intervals (KATO) after the last
-            # command that it has seen (Base 2.0, 3.9), and none was sent later than one interval after that beat.
-            not_before = self._last_beat + 3 * self._options.keep_alive
+            # command that it has seen (Base 2.0, 3.9), and from now on it sees none.
+            not_before = lost_at + 2 * self._options.keep_alive
         limit = self._options.controller_loss_timeout
         deadline = math.inf if limit < 0 else lost_at + limit
         self._portal_index += 1

@@ -1,6 +1,7 @@
 """A volume as a program uses it: any bytes at any offset, from many threads, across lost connections."""
 
 import contextlib
+import threading
 from types import TracebackType
 from typing import Final, Self
 
@@ -38,7 +39,7 @@ class Volume:
         self._ranges = RangeLock()
         self._block_size = session.namespace.block_size
         self._maximum_transfer = session.limits.maximum_transfer
-        self._unflushed = False
+        self._unflushed = _Unflushed()
         self._closed = False
 
     @classmethod
@@ -74,8 +75,8 @@ class Volume:
 
     @property
     def unflushed(self) -> bool:
-        """Whether anything was written since the last flush."""
-        return self._unflushed
+        """Whether anything was written that no flush has made safe yet; a flush under way has not."""
+        return bool(self._unflushed)
 
     def read(self, offset: int, length: int) -> bytes:
         """Exactly length bytes. Raises InvalidValueError for a range that is not within the volume."""
@@ -120,7 +121,7 @@ class Volume:
                 with self._ranges.alone(first, last):
                     self._write_unaligned(offset, view)
         finally:
-            self._unflushed = True
+            self._unflushed.add()
         return len(view)
 
     def write_zeroes(self, offset: int, length: int, *, deallocate: bool = True) -> None:
@@ -146,7 +147,7 @@ class Volume:
                         slba, blocks = self._blocks(piece.offset, piece.length)
                         batch.submit(Write(nsid=NSID, slba=slba, blocks=blocks), data=zeroes[: piece.length])
         finally:
-            self._unflushed = True
+            self._unflushed.add()
 
     def discard(self, offset: int, length: int) -> None:
         """Tell the target that a range is not needed any more; what its whole blocks read as afterwards is open."""
@@ -164,17 +165,14 @@ class Volume:
                         data=encode_dsm_ranges([DsmRange(slba=slba, blocks=blocks)]),
                     )
         finally:
-            self._unflushed = True
+            self._unflushed.add()
 
     def flush(self) -> None:
         """Wait until everything that was written before this call is on the target's stable storage."""
-        self._unflushed = False
-        try:
-            with self._queue.batch() as batch:
-                batch.submit(Flush(nsid=NSID))
-        except BaseException:
-            self._unflushed = True
-            raise
+        covered = self._unflushed.writes
+        with self._queue.batch() as batch:
+            batch.submit(Flush(nsid=NSID))
+        self._unflushed.flushed(covered)
 
     def refresh(self, timeout: float = _RESCAN_TIMEOUT) -> int:
         """Ask the target how large the volume is now; returns the size. Raises UnavailableError after timeout seconds."""
@@ -258,3 +256,25 @@ class Volume:
                 tail[: parts.tail_length] = view[len(view) - parts.tail_length :]
                 self._write_blocks(batch, parts.tail_offset, memoryview(tail))
             self._write_blocks(batch, parts.body_offset, view[start : start + parts.body_length])
+
+
+class _Unflushed:
+    """Counts writes, so that a flush covers those that had ended when it began, and those only once it has ended."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._safe = 0
+        self.writes = 0
+
+    def add(self) -> None:
+        """A write has ended, well or not."""
+        with self._lock:
+            self.writes += 1
+
+    def flushed(self, covered: int) -> None:
+        """A flush that began after `covered` writes has ended well."""
+        with self._lock:
+            self._safe = max(self._safe, covered)
+
+    def __bool__(self) -> bool:
+        return self.writes > self._safe
