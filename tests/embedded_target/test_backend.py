@@ -129,3 +129,21 @@ def test_long_zeroes_are_written_in_pieces_of_bounded_size(root: Path, volume: P
     backend._write_zero_bytes(1, size)
     assert volume.read_bytes() == b"v" + bytes(size) + b"v"
     backend.close()
+
+
+def test_a_flush_that_failed_is_never_followed_by_one_that_succeeds(volume: Path) -> None:
+    """The kernel reports lost bytes once, and a second fdatasync() would succeed."""
+    reader, writer = os.pipe()  # which cannot be synced
+    os.close(reader)
+    backend = Backend(writer, volume)
+    try:
+        with pytest.raises(OSError, match="Invalid argument"):
+            backend.flush()
+        healthy = os.open(volume, os.O_RDWR)
+        os.dup2(healthy, writer)
+        os.close(healthy)
+        backend.write(0, b"works")
+        with pytest.raises(OSError, match="an earlier flush failed"):
+            backend.flush()
+    finally:
+        backend.close()

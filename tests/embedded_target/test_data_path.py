@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -196,3 +197,26 @@ def test_small_answers_are_not_delayed(workshop: Workshop) -> None:
     sockets = [pair._socket for pair in workshop.target._connections._pairs]
     assert len(sockets) == 3
     assert all(each.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for each in sockets)
+
+
+def test_a_failed_flush_is_for_good_and_not_to_be_tried_again(workshop: Workshop) -> None:
+    """A host that tried again would be told by the kernel that all is well, with bytes missing."""
+    export = workshop.export(HOST_A)
+    host = workshop.attach(export)
+    write(host, 0, os.urandom(512))
+    (served,) = [
+        int(link.name)
+        for link in Path("/proc/self/fd").iterdir()
+        if os.path.realpath(link) == str(export.path)
+    ]
+    healthy = os.dup(served)
+    reader, writer = os.pipe()  # which cannot be synced
+    os.dup2(writer, served)
+    statuses = [host.io[0].call(Flush(nsid=1)).status]
+    os.dup2(healthy, served)
+    for descriptor in (healthy, reader, writer):
+        os.close(descriptor)
+    statuses.append(host.io[0].call(Flush(nsid=1)).status)
+    statuses.append(host.io[0].call(Write(nsid=1, slba=0, blocks=1, fua=True), data=bytes(512)).status)
+    assert [(each.code, each.dnr) for each in statuses] == [(StatusCode.WRITE_FAULT, True)] * 3
+    write(host, 0, os.urandom(512))

@@ -35,6 +35,7 @@ class Backend:
     def __init__(self, descriptor: int, path: Path) -> None:
         self._descriptor = descriptor
         self.path = path
+        self._flush_failure: int | None = None
 
     @property
     def size(self) -> int:
@@ -65,8 +66,17 @@ class Backend:
             view, offset = view[done:], offset + done
 
     def flush(self) -> None:
-        """Return once everything written before is on stable storage."""
-        os.fdatasync(self._descriptor)
+        """Return once everything written before is on stable storage; once that has failed, it fails for good.
+
+        The kernel tells of a failure once, forgets which bytes it has lost, and calls the next attempt a success.
+        """
+        if self._flush_failure is not None:
+            raise OSError(self._flush_failure, "an earlier flush failed: what was written before may be lost")
+        try:
+            os.fdatasync(self._descriptor)
+        except OSError as error:
+            self._flush_failure = error.errno or errno.EIO
+            raise
 
     def write_zeroes(self, offset: int, length: int, *, deallocate: bool) -> None:
         """Make the range read as zeroes; deallocate: its room may go back to the pool."""

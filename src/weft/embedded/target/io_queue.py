@@ -116,7 +116,7 @@ class IoQueue:
             status = self._carry_out(command, backend, data, room)
         except OSError as error:
             _log.error("volume %s: %s failed: %s", self._namespace.volume_id, type(command).__name__, error)
-            status = _status_of(error, writes=writes or isinstance(command, Flush))
+            status = _status_of(error, writes=writes)
         finally:
             self._namespace.end(writes=writes)
         if isinstance(command, Read) and status.ok:
@@ -140,7 +140,7 @@ class IoQueue:
             case Write():
                 backend.write(command.slba * BLOCK_SIZE, data)
                 if command.fua:
-                    backend.flush()
+                    return self._flush(backend)
             case Compare():
                 if not backend.equals(command.slba * BLOCK_SIZE, data):
                     return do_not_retry(StatusCode.COMPARE_FAILURE)
@@ -150,11 +150,20 @@ class IoQueue:
                 offset, length = command.slba * BLOCK_SIZE, command.blocks * BLOCK_SIZE
                 backend.write_zeroes(offset, length, deallocate=command.deallocate)
                 if command.fua:
-                    backend.flush()
+                    return self._flush(backend)
             case Flush():
-                backend.flush()
+                return self._flush(backend)
             case DatasetManagement():
                 return self._manage(command, backend, data)
+        return SUCCESS
+
+    def _flush(self, backend: Backend) -> Status:
+        try:
+            backend.flush()
+        except OSError as error:
+            _log.error("volume %s: flushing failed: %s", self._namespace.volume_id, error)
+            # Even where there was no room: hosts take that for a matter of one write, and this one concerns all.
+            return do_not_retry(StatusCode.WRITE_FAULT)
         return SUCCESS
 
     def _manage(self, command: DatasetManagement, backend: Backend, data: memoryview) -> Status:
