@@ -16,7 +16,7 @@ from weft.nvme.admin import KeepAlive
 from weft.nvme.errors import FatalErrorStatus
 from weft.nvme.fabrics import Connect, ConnectData
 from weft.nvme.nvm import Flush, Read, Write
-from weft.nvme.pdu import C2HTermReq, CapsuleCmd, H2CData, ICReq, Pdu, encode_pdu
+from weft.nvme.pdu import C2HTermReq, CapsuleCmd, CapsuleResp, H2CData, ICReq, Pdu, encode_pdu
 from weft.nvme.sqe import by_transport, in_capsule
 from weft.nvme.status import StatusCode
 
@@ -84,6 +84,19 @@ def test_broken_pdus_get_a_termination_request_and_a_log_line(
     assert any("ending the connection" in line for line in caplog.messages)
 
 
+@pytest.mark.parametrize(
+    "nqn", ["nqn.2014-08.org.example:x\n2026-01-01 INFO all is well", "nqn.\x1b[2J", "nqn.\u202e"]
+)
+def test_a_name_that_does_not_print_is_refused_and_not_logged(
+    workshop: Workshop, caplog: pytest.LogCaptureFixture, nqn: str
+) -> None:
+    discovery = "nqn.2014-08.org.nvmexpress.discovery"
+    for subnqn, hostnqn in ((discovery, nqn), (nqn, HOST_A)):
+        status = workshop.connection().open().connect(subnqn, hostnqn).status
+        assert (status.code, status.dnr) == (StatusCode.CONNECT_INVALID_PARAMETERS, True)
+    assert all(line.isprintable() for line in caplog.messages)
+
+
 def test_commands_before_connect_are_out_of_sequence(workshop: Workshop) -> None:
     connection = workshop.connection().open()
     sqe = KeepAlive().encode(3)
@@ -115,6 +128,18 @@ def test_a_host_that_falls_silent_within_its_data_loses_its_connection(make_work
     assert host.io[0].is_lost(3)
     assert export.path.read_bytes() == bytes(export.size)
     assert host.admin.call(KeepAlive()).status.ok
+
+
+def test_a_host_that_is_always_within_some_pdu_is_not_silent(make_workshop: MakeWorkshop) -> None:
+    """As a busy one may be: each receive ends somewhere in the next PDU, and each PDU comes in time."""
+    workshop = make_workshop(limits=Limits(pdu_seconds=0.4))
+    host = workshop.attach(workshop.export(HOST_A))
+    flush = raw(CapsuleCmd(sqe=Flush(nsid=1).encode(100)))
+    host.io[0].socket.sendall(flush[:30])
+    for _ in range(8):
+        time.sleep(0.1)
+        host.io[0].socket.sendall(flush[30:] + flush[:30])
+        assert host.io[0].socket.recv(24)[0] == CapsuleResp.TYPE
 
 
 @pytest.mark.parametrize("said", [b"", ICREQ[:5], ICREQ])

@@ -60,6 +60,11 @@ class Connection(ABC, Generic[EventT]):
         """Once `next_event` has given None: whether the peer has begun a PDU that it has not ended yet."""
         return self._receiver.mid_pdu
 
+    @property
+    def received_pdus(self) -> int:
+        """How many PDUs have come whole."""
+        return self._receiver.count
+
     def get_buffer(self) -> memoryview:
         """Where to receive the next bytes; good for one receive, followed by `buffer_updated`."""
         return self._receiver.get_buffer()

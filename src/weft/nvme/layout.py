@@ -40,11 +40,12 @@ def read_text(field: BytesLike) -> str:
 
 
 def read_nqn(field: BytesLike) -> str | None:
-    """The NQN in its field of 256 bytes, None if it is empty, unterminated, too long or not UTF-8."""
+    """The NQN in its field of 256 bytes, None if it is empty, unterminated, too long, not UTF-8 or not printable."""
     name, terminator, _ = bytes(field).partition(b"\0")
     if not terminator or not 0 < len(name) <= NQN_MAX:
         return None
     try:
-        return name.decode()
+        nqn = name.decode()
     except UnicodeDecodeError:
         return None
+    return nqn if nqn.isprintable() else None

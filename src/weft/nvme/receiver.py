@@ -45,6 +45,8 @@ class Receiver:
             raise LocalProtocolError(f"A receive buffer needs {STAGING_SIZE_MIN} bytes, not {staging_size}.")
         self.digests: Digests = NO_DIGESTS
         self.eof = False
+        self.count = 0
+        """PDUs received so far."""
         self._begin = begin
         self._staging = memoryview(bytearray(staging_size))
         self._start = 0  # the staging buffer holds bytes from _start to _end
@@ -136,6 +138,7 @@ class Receiver:
             valid = data_digest_matches(data, self._staging[self._start : self._start + DIGEST_SIZE])
             self._start += DIGEST_SIZE
         self._frame, self._pdu, self._data, self._filled = None, None, _NOTHING, 0
+        self.count += 1
         return ReceivedPdu(pdu, data, valid)
 
     def _read_header(self) -> bool:

@@ -199,6 +199,7 @@ class QueuePair:
         except BlockingIOError:
             return True
         self._machine.buffer_updated(count)
+        whole = self._machine.received_pdus
         try:
             while not self._stopping.is_set():
                 event = self._machine.next_event()
@@ -212,7 +213,7 @@ class QueuePair:
             return False
         if not self._machine.mid_pdu:
             self._pdu_deadline = None
-        elif self._pdu_deadline is None:
+        elif self._pdu_deadline is None or self._machine.received_pdus > whole:
             self._pdu_deadline = time.monotonic() + self._limits.pdu_seconds
         return True
 
