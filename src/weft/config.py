@@ -9,6 +9,7 @@ import re
 import tomllib
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import combinations
 from pathlib import Path
 
 import msgspec
@@ -149,7 +150,9 @@ class Config:
 
 
 def default_config_path() -> Path | None:
-    """The file that is read when none is named, if it is there."""
+    """The file that is read when none is named: that of WEFT_CONFIG, else the first of the usual ones that is there."""
+    if named := os.environ.get("WEFT_CONFIG"):
+        return Path(named)
     candidates = [Path("/etc/weft/weft.toml")]
     if os.geteuid() != 0:
         candidates.insert(0, _home("XDG_CONFIG_HOME", ".config") / "weft" / "weft.toml")
@@ -157,7 +160,7 @@ def default_config_path() -> Path | None:
 
 
 def load_config(path: Path | None = None) -> Config:
-    """Read and check the configuration; path None: the default file, or the defaults where there is none.
+    """Read and check the configuration; path None: default_config_path(), or the defaults where there is none.
 
     Raises InvalidValueError naming the key that is wrong.
     """
@@ -178,7 +181,7 @@ def check_config(file: ConfigFile, source: Path | None = None) -> Config:
     _check_target(file.target)
     _check_host(file.host)
     _check_pools(file.pools)
-    return Config(
+    config = Config(
         source=source,
         data_dir=data_dir,
         runtime_dir=runtime_dir,
@@ -189,6 +192,8 @@ def check_config(file: ConfigFile, source: Path | None = None) -> Config:
         host=file.host,
         pools=file.pools,
     )
+    _check_pool_paths(config)
+    return config
 
 
 def parse_listen(field: str, value: str) -> tuple[str, int]:
@@ -279,12 +284,8 @@ def _check_pools(pools: tuple[PoolSection, ...]) -> None:
     names = [check_name("pools.name", pool.name, maximum=64) for pool in pools]
     if len(set(names)) != len(names):
         raise InvalidValueError("pools.name", "two pools have the same name")
-    paths = [str(_directory("pools.path", pool.path, Path())) for pool in pools if pool.path]
-    if len(set(paths)) != len(paths):
-        raise InvalidValueError(
-            "pools.path", "two pools have the same path, so each would count the other's volumes"
-        )
     for pool in pools:
+        _directory("pools.path", pool.path, Path())
         if pool.name.strip(".") == "":
             raise InvalidValueError("pools.name", f"{pool.name!r} cannot be the name of a directory")
         _check_range("pools.over_commit", pool.over_commit, 1.0, 1000)
@@ -293,6 +294,18 @@ def _check_pools(pools: tuple[PoolSection, ...]) -> None:
         for key, value in pool.capabilities.items():
             check_text("pools.capabilities", key, maximum=255)
             check_text(f"pools.capabilities.{key}", value)
+
+
+def _check_pool_paths(config: Config) -> None:
+    """Pools that share a directory, by whatever name, would count and sweep each other's volumes."""
+    real = [(pool.name, Path(os.path.realpath(config.pool_path(pool)))) for pool in config.pools]
+    for (name, path), (other, its_path) in combinations(real, 2):
+        if path == its_path or path in its_path.parents or its_path in path.parents:
+            raise InvalidValueError(
+                "pools.path",
+                f"pools {name} and {other} have the same path or one within the other's, so each would count the"
+                " other's volumes",
+            )
 
 
 def _check_range(field: str, value: float, low: float, high: float) -> None:

@@ -160,7 +160,7 @@ NQN = "nqn.2014-08.org.nvmexpress:uuid:3f2b8c1e-5d4a-4f6b-9c7d-0123456789ab"
         ('[[pools]]\npath = "pool"', "pools.path: 'pool' is not an absolute path"),
         (
             '[[pools]]\npath = "/srv/p"\n[[pools]]\nname = "b"\npath = "/srv//p/."',
-            "pools.path: two pools have the same path",
+            "pools.path: pools default and b have the same path",
         ),
         ("[[pools]]\nover_commit = 0.5", "pools.over_commit: 0.5 is not between 1 and 1000"),
         ("[[pools]]\nover_commit = inf", "pools.over_commit: inf is not between 1 and 1000"),
@@ -216,6 +216,17 @@ def test_the_parts_check_in_the_name_of_whoever_asks() -> None:
     for wrong in ("", ":4420", "192.0.2.1:", "[]:1", "[::1", "::1", "a b", "192.0.2.1:4420:1", "[::1]x"):
         with pytest.raises(InvalidValueError, match=r"^portal: "):
             parse_portal("portal", wrong)
+
+
+@pytest.mark.parametrize("path", ["pools/default", "pools", "pools/default/volumes", "link", "link/volumes"])
+def test_pools_that_share_a_directory_by_another_name_are_refused(tmp_path: Path, path: str) -> None:
+    (tmp_path / "link").symlink_to("pools/default")
+    (tmp_path / "loop").symlink_to("loop")
+    pools = (PoolSection(), PoolSection(name="other", path=str(tmp_path / path)))
+    with pytest.raises(InvalidValueError, match=r"^pools\.path: pools default and other have the same path"):
+        check_config(ConfigFile(data_dir=str(tmp_path), runtime_dir="/run/w", pools=pools))
+    pools = (PoolSection(), PoolSection(name="other", path=str(tmp_path / "loop")))
+    check_config(ConfigFile(data_dir=str(tmp_path), runtime_dir="/run/w", pools=pools))
 
 
 def test_a_checked_configuration_has_absolute_paths_without_a_file() -> None:
