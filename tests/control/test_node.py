@@ -21,6 +21,7 @@ from weft.model import (
     Export,
     FoundExport,
     FoundVolume,
+    NodeId,
     Protocol,
     Snapshot,
     StateStatus,
@@ -411,13 +412,31 @@ def test_a_sweep_goes_on_when_one_orphan_cannot_be_ended(
 def test_volumes_of_pools_that_this_node_does_not_have_are_left_alone(plane: ControlPlane) -> None:
     volume, host = plane.volume(), plane.host("h")
     plane.attach(volume, host)
-    node = Node(NODE, plane.store, {}, {Protocol.NVMEOF: plane.target})
+    node = Node(NodeId("node-2"), plane.store, {}, {Protocol.NVMEOF: plane.target})
     before = plane.store.revision()
     node.settle(volume.id)
     node.sweep()
     node.settle(VolumeId(new_id()))
     assert plane.store.revision() == before
     assert plane.target.shows(volume.id)
+
+
+def test_volumes_of_a_pool_that_is_not_configured_any_more_say_so_and_keep_everything(
+    plane: ControlPlane,
+) -> None:
+    volume, host = plane.volume(), plane.host("h")
+    attachment = plane.attach(volume, host)
+    node = Node(NODE, plane.store, {}, {Protocol.NVMEOF: plane.target})
+    plane.service.attachments.delete(ALICE, attachment)
+    node.settle(volume.id)
+    said = "pool pool is no longer in the configuration of this node; put it there again for this to go on"
+    assert (plane.status(volume), plane.reason(volume)) == (Status.IN_USE, said)
+    view = plane.service.attachments.get(ALICE, attachment)
+    assert (view.status, view.reason) == (Status.DELETING, said)
+    assert plane.target.shows(volume.id)
+    plane.settle()
+    assert (plane.status(volume), plane.reason(volume)) == (Status.AVAILABLE, "")
+    assert plane.service.attachments.list(ALICE) == []
 
 
 # -- the threads ------------------------------------------------------------------------------------------------------

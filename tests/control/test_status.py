@@ -18,6 +18,7 @@ Attached = list[tuple[Attachment, AttachmentState | None]]
 READY: Attached = [(attachment(A).attachment, attachment(A).state)]
 WAITING: Attached = [(attachment(B).attachment, None)]
 GOING: Attached = [(attachment(A, deleting=True).attachment, attachment(A).state)]
+STILL_THERE: Attached = [(each, replace(found, status=PENDING)) for each, found in GOING if found is not None]
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,7 @@ GOING: Attached = [(attachment(A, deleting=True).attachment, attachment(A).state
         (VOLUME, state(), READY, Status.IN_USE),
         (VOLUME, state(), [*WAITING, *READY], Status.IN_USE),
         (VOLUME, state(), GOING, Status.IN_USE),
+        (VOLUME, state(), STILL_THERE, Status.IN_USE),
         (VOLUME, state(ERROR), READY, Status.ERROR),
         (GROWING, state(), [], Status.EXTENDING),
         (GROWING, state(), READY, Status.EXTENDING),

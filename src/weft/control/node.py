@@ -42,7 +42,6 @@ class Node:
         first_retry_seconds: float = _FIRST_RETRY_SECONDS,
         sweep_seconds: float = _SWEEP_SECONDS,
     ) -> None:
-        self._node_id = node_id
         self._store = store
         self._drivers = drivers
         self._targets = targets
@@ -51,6 +50,7 @@ class Node:
         self._queue: WorkQueue[VolumeId] = WorkQueue()
         self._pools: WorkQueue[PoolId] = WorkQueue()
         self._settler = Settler(
+            node_id,
             store,
             drivers,
             targets,

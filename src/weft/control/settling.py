@@ -30,6 +30,7 @@ from weft.model import (
     Export,
     ExportHost,
     HostId,
+    NodeId,
     PoolId,
     PoolState,
     Protocol,
@@ -68,6 +69,7 @@ class Settler:
 
     def __init__(
         self,
+        node_id: NodeId,
         store: Store,
         drivers: Mapping[PoolId, VolumeDriver],
         targets: Mapping[Protocol, Target],
@@ -76,6 +78,7 @@ class Settler:
         come_again: Callable[[VolumeId], None],
         bytes_changed: Callable[[PoolId], None],
     ) -> None:
+        self._node_id = node_id
         self._store = store
         self._drivers = drivers
         self._targets = targets
@@ -147,7 +150,7 @@ class Settler:
 
     def _wanted(self, volume_id: VolumeId) -> Wanted | None:
         row = self._store.get(VOLUMES, volume_id)
-        if row is None or row.value.pool_id not in self._drivers:
+        if row is None or not self._is_ours(row.value.pool_id):
             return None
         volume = row.value
         state = self._store.get(VOLUME_STATES, volume_id)
@@ -175,8 +178,22 @@ class Settler:
             ),
         )
 
+    def _is_ours(self, pool_id: PoolId) -> bool:
+        """Also a pool that is not configured any more: somebody has to say so on its volumes."""
+        pool = self._store.get(POOLS, pool_id)
+        return pool_id in self._drivers or (pool is not None and pool.value.node_id == self._node_id)
+
+    def _driver(self, pool_id: PoolId) -> VolumeDriver:
+        if pool_id in self._drivers:
+            return self._drivers[pool_id]
+        pool = self._store.get(POOLS, pool_id)
+        name = pool.value.name if pool is not None else pool_id
+        raise UnavailableError(
+            f"pool {name} is no longer in the configuration of this node; put it there again for this to go on"
+        )
+
     def _observe(self, volume: Volume) -> Found:
-        driver = self._drivers[volume.pool_id]
+        driver = self._driver(volume.pool_id)
         return Found(
             volume=driver.volume(volume.id),
             snapshots=driver.snapshots(volume.id),
@@ -205,7 +222,7 @@ class Settler:
         )
 
     def _do_one(self, wanted: Wanted, found: Found, step: Step) -> Mapping[HostId, Connection]:
-        driver, target = self._drivers[wanted.volume.pool_id], self._target(wanted.volume)
+        driver, target = self._driver(wanted.volume.pool_id), self._target(wanted.volume)
         match step:
             case CreateVolume(volume, source):
                 _check_source(volume, wanted)

@@ -49,9 +49,12 @@ def _volume_status(
             return Status.EXTENDING
     if not attachments:
         return Status.AVAILABLE
-    if any(found is not None and found.status is StateStatus.AVAILABLE for _, found in attachments):
-        return Status.IN_USE
-    return Status.ATTACHING
+    return Status.IN_USE if any(_may_be_used(*each) for each in attachments) else Status.ATTACHING
+
+
+def _may_be_used(attachment: Attachment, state: AttachmentState | None) -> bool:
+    """A host that is to be cut off may use the volume until it really is."""
+    return attachment.deleting or (state is not None and state.status is StateStatus.AVAILABLE)
 
 
 def view_snapshot(snapshot: Snapshot, state: SnapshotState | None) -> SnapshotView:
