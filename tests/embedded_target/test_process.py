@@ -393,23 +393,34 @@ def test_errors_keep_their_kind_over_the_control_socket(target: EmbeddedTarget) 
         target.remove_export(VolumeId("*"))
 
 
-def test_a_target_of_another_kind_is_not_taken(short_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (
+            encode_line(
+                TargetStatus(pid=1, version="9.9", control_version=999, portals=(), exports=0, connections={})
+            ),
+            r"weft 9\.9\) cannot be controlled",
+        ),
+        (b'{"type":"hello"}\n', "answers in a way that weft .* does not know .*weft target stop"),
+    ],
+)
+def test_a_target_of_another_kind_is_not_taken(short_path: Path, answer: bytes, said: str) -> None:
     config = configure(short_path)
     config.runtime_dir.mkdir()
-    strange = TargetStatus(pid=1, version="9.9", control_version=999, portals=(), exports=0, connections={})
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(config.target_socket))
         listening.listen()
 
-        def answer() -> None:
+        def converse() -> None:
             connection, _ = listening.accept()
             with connection:
                 connection.recv(4096)
-                connection.sendall(encode_line(strange))
+                connection.sendall(answer)
 
-        thread = threading.Thread(target=answer)
+        thread = threading.Thread(target=converse)
         thread.start()
-        with pytest.raises(UnsupportedError, match=r"9\.9"):
+        with pytest.raises(UnsupportedError, match=said):
             EmbeddedTarget(config).ensure_running()
         thread.join()
 
@@ -429,6 +440,17 @@ def test_a_socket_left_behind_is_no_obstacle_and_a_live_one_is_respected(short_p
         refused = run_process(config)
     assert refused.returncode == 1
     assert "another target answers" in refused.stderr
+
+
+def test_a_target_that_cannot_start_says_why(config: Config, target: EmbeddedTarget) -> None:
+    """As when the runtime directory went with the session of a user whose target still runs."""
+    config.target_socket.rename(config.target_socket.with_name("moved"))
+    try:
+        with pytest.raises(UnavailableError, match=r"with exit code 1: another target runs on .*target\b"):
+            EmbeddedTarget(config).ensure_running()
+    finally:
+        config.target_socket.with_name("moved").rename(config.target_socket)
+    assert target.status().exports == 0
 
 
 def test_protocols_that_no_target_serves_are_refused_by_name(config: Config) -> None:

@@ -1,6 +1,8 @@
 """The Target that hands everything to the embedded target's process, over its control socket."""
 
 import logging
+import os
+import re
 import sys
 import threading
 import time
@@ -31,7 +33,7 @@ from weft.embedded.target.control import (
     TargetStatus,
 )
 from weft.embedded.target.settings import encode_settings, settings_of
-from weft.errors import UnavailableError, UnsupportedError
+from weft.errors import InvalidValueError, UnavailableError, UnsupportedError
 from weft.model import Export, FoundExport, HostId, VolumeId
 from weft.names import check_id
 from weft.run import Daemon, start_daemon
@@ -43,6 +45,8 @@ _RESTART_SECONDS: Final = 2.0
 _STOP_SECONDS: Final = 30.0
 _DYING_SECONDS: Final = 5.0
 _LARGEST_LOG: Final = 16 * 2**20
+_LONGEST_SAYING: Final = 4096
+_LOG_PREFIX: Final = re.compile(r"^[-0-9]{10} [0-9:,]+ [A-Z]+ [\w.]+: ")
 
 
 class EmbeddedTarget:
@@ -118,7 +122,7 @@ class EmbeddedTarget:
         except UnavailableError:
             return None
         try:
-            status = client.call(StatusRequest(), TargetStatus)
+            status = _status(client)
             _check_compatible(status)
         except BaseException:
             client.close()
@@ -167,7 +171,7 @@ class EmbeddedTarget:
         directory = Path(self._settings.target_dir)
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _rotate(self.log_file)
+            said_before = _rotate(self.log_file)
             daemon = self._daemon = start_daemon(self._command_line(), log=self.log_file)
         except OSError as error:
             raise UnavailableError(f"the embedded target cannot be started: {error}") from None
@@ -178,14 +182,25 @@ class EmbeddedTarget:
             except UnavailableError:
                 code = daemon.exit_code()
                 if code is not None:
+                    said = _last_line(self.log_file, said_before) or "it said nothing"
                     raise UnavailableError(
-                        f"the embedded target ended at once with exit code {code}; {self.log_file} says why"
+                        f"the embedded target ended at once with exit code {code}: {said} (see {self.log_file})"
                     ) from None
         raise UnavailableError(f"the embedded target did not answer within {START_SECONDS:g} s")
 
     def _command_line(self) -> list[str]:
         # -P: no module of the current directory takes the place of one of weft's.
         return [sys.executable, "-P", "-m", "weft.embedded.target_process", encode_settings(self._settings)]
+
+
+def _status(client: ControlClient) -> TargetStatus:
+    try:
+        return client.call(StatusRequest(), TargetStatus)
+    except InvalidValueError as error:
+        raise UnsupportedError(
+            f"the embedded target that runs answers in a way that weft {__version__} does not know ({error.reason});"
+            " end it with `weft target stop`, and this weft starts its own"
+        ) from None
 
 
 def _check_compatible(status: TargetStatus) -> None:
@@ -206,11 +221,24 @@ def _reasons(status: TargetStatus) -> str:
     return "; ".join(f"{each.portal}: {each.reason}" for each in status.portals if not each.bound)
 
 
-def _rotate(log: Path) -> None:
-    """One old log is kept; a target that is started over and over does not fill the disk."""
+def _rotate(log: Path) -> int:
+    """How many bytes are in the log now. One old log is kept: a target that is started over and over fills no disk."""
     try:
         size = log.stat().st_size
     except FileNotFoundError:
-        return
-    if size > _LARGEST_LOG:
-        log.replace(log.with_name(log.name + ".1"))
+        return 0
+    if size <= _LARGEST_LOG:
+        return size
+    log.replace(log.with_name(log.name + ".1"))
+    return 0
+
+
+def _last_line(log: Path, start: int) -> str:
+    """The last that was said behind start, without time, level and name; empty if it cannot be read."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(start, file.seek(0, os.SEEK_END) - _LONGEST_SAYING))
+            lines = file.read(_LONGEST_SAYING).decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return _LOG_PREFIX.sub("", next((line for line in reversed(lines) if line.strip()), ""))
