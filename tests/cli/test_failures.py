@@ -1,18 +1,23 @@
 """How failures reach the user."""
 
+import contextlib
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from api.world import World
 from cli.runner import Cli
 from weft.cli.exits import ExitCode
 from weft.cli.failures import report
+from weft.cli.main import weft
 from weft.cli.session import Session
 from weft.cli.texts import printable
 
@@ -29,6 +34,15 @@ def test_a_wrong_configuration_is_refused_by_its_key(cli: Cli) -> None:
     ran = cli("volume", "list", "--json")
     assert ran.exit_code == ExitCode.INVALID_VALUE
     assert ran.error["field"] == "target.port"
+
+
+def test_a_named_configuration_comes_before_that_of_the_environment(cli: Cli, tmp_path: Path) -> None:
+    other = tmp_path / "other.toml"
+    other.write_text('node_name = "other"\n')
+    for line in (["--config", str(cli.config), "serve"], ["serve", "--config", str(cli.config)]):
+        runner = CliRunner(env={"WEFT_CONFIG": str(other)})
+        checked = json.loads(runner.invoke(weft, [*line, "--check", "--json"]).stdout)
+        assert checked["config"] == str(cli.config)
 
 
 def test_a_configuration_that_is_not_there_is_refused(cli: Cli) -> None:
@@ -80,6 +94,40 @@ def test_an_interrupted_wait_leaves_what_was_asked_for_to_the_same_command(
     assert stderr == "weft: interrupted; weft goes on with what it was asked for already\n"
     cli("volume", "create", "data", "--size", "1", "--exist-ok", "--wait", "0")
     assert len(still_world.client.volumes()) == 1
+
+
+def test_on_a_terminal_nothing_is_deleted_without_a_yes(world: World, cli: Cli) -> None:
+    world.volume("data")
+    for answer in (b"n\n", b"\x04"):
+        code, said = _at_a_terminal("volume", "delete", "data", "--config", str(cli.config), answer=answer)
+        assert code == ExitCode.FAILED
+        assert "weft: nothing was changed, because" in said
+    assert len(world.client.volumes()) == 1
+
+
+def test_on_a_terminal_of_80_columns_ids_stay_in_one_line(world: World, cli: Cli) -> None:
+    view = world.volume("a-name-that-is-much-longer-than-what-a-table-has-room-for")
+    code, said = _at_a_terminal("volume", "list", "--config", str(cli.config))
+    assert code == ExitCode.OK
+    assert view.volume.id in said
+
+
+def _at_a_terminal(*arguments: str, answer: bytes = b"") -> tuple[int, str]:
+    """What weft ends with and writes on a terminal of 80 columns, where a person types the answer."""
+    terminal, weft_side = pty.openpty()
+    termios.tcsetwinsize(weft_side, (24, 80))
+    line = [sys.executable, "-m", "weft", *arguments]
+    with subprocess.Popen(line, stdin=weft_side, stdout=weft_side, stderr=weft_side) as process:
+        os.close(weft_side)
+        said = b""
+        with contextlib.suppress(OSError):  # EIO: nobody has the other side any more
+            while part := os.read(terminal, 4096):
+                said += part
+                if b"[y/N]: " in part:
+                    os.write(terminal, answer)
+        code = process.wait(timeout=20)
+    os.close(terminal)
+    return code, said.decode()
 
 
 def test_a_reader_that_goes_away_is_no_error_to_talk_about(world: World, cli: Cli) -> None:

@@ -81,6 +81,13 @@ def test_help_lists_every_exit_code() -> None:
         assert any(line.split() == [str(int(code)), *meaning.split()] for line in stdout.splitlines())
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_fits_into_80_columns_and_cuts_no_sentence(name: str) -> None:
+    help_text = CliRunner(env={"COLUMNS": "80"}).invoke(weft, [*name.split(" ")[1:], "--help"]).stdout
+    assert max(len(line) for line in help_text.splitlines()) <= 80
+    assert not [line for line in help_text.splitlines() if line.endswith("...") and "Usage" not in line]
+
+
 def test_every_kind_of_error_has_an_exit_code_of_its_own() -> None:
     kinds = [
         errors.InvalidValueError("size", "is wrong"),

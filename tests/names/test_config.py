@@ -48,6 +48,20 @@ def test_an_empty_file_serves_a_file_pool_in_the_data_directory(write: Path) -> 
     assert config.node_name
 
 
+def test_the_environment_names_the_file_that_is_read_when_no_other_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, other = tmp_path / "mine.toml", tmp_path / "other.toml"
+    mine.write_text('node_name = "mine"\n')
+    other.write_text('node_name = "other"\n')
+    monkeypatch.setenv("WEFT_CONFIG", str(mine))
+    assert load_config().node_name == "mine"
+    assert load_config(other).node_name == "other"
+    mine.unlink()
+    with pytest.raises(InvalidValueError, match=r"mine\.toml cannot be read"):
+        load_config()
+
+
 def test_every_key_can_be_given(write: Path) -> None:
     write.write_text("""
         data_dir = "/srv/weft/../weft"

@@ -4,7 +4,7 @@ import click
 
 from weft.cli import kinds
 from weft.cli.commands import Group
-from weft.cli.options import host_names, volume_names
+from weft.cli.options import host_names, status_option, volume_names
 from weft.cli.output import Kind
 from weft.cli.resolve import find_host, find_volume, is_id
 from weft.cli.session import Session
@@ -22,7 +22,7 @@ def attachment() -> None:
 @attachment.command("list", examples=("weft attachment list", "weft attachment list --volume data --json"))
 @click.option("--volume", shell_complete=volume_names, help="Only those of this volume.")
 @click.option("--host", shell_complete=host_names, help="Only those of this host.")
-@click.option("--status", type=click.Choice([each.value for each in Status]), help="Only those.")
+@status_option(Status)
 @click.pass_obj
 def list_attachments(session: Session, *, volume: str | None, host: str | None, status: str | None) -> None:
     """List attachments."""

@@ -30,10 +30,9 @@ def common_options() -> list[click.Option]:
             ["--config"],
             type=click.Path(path_type=Path, dir_okay=False),
             metavar="FILE",
-            envvar="WEFT_CONFIG",
             expose_value=False,
             callback=_keep("config_path"),
-            help="The configuration. [default: weft's own places, see `weft serve --help`]",
+            help="The configuration. [default: $WEFT_CONFIG, else see `weft serve --help`]",
         ),
         click.Option(
             ["--json"],

@@ -13,10 +13,10 @@ _HOW = {
 
 
 @click.command(cls=Command, examples=('eval "$(weft completion bash)"',))
-@click.argument("shell", type=click.Choice(list(_HOW)))
+@click.argument("shell", type=click.Choice(list(_HOW)), metavar="SHELL")
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print the set-up of completion for SHELL.
+    """Print the set-up of completion for SHELL: bash, zsh or fish.
 
     Commands, options and the names of volumes, snapshots, hosts, pools and profiles are completed. To have it
     always: `eval "$(weft completion bash)"` in ~/.bashrc, the same with zsh in ~/.zshrc, and for fish

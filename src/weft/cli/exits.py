@@ -44,7 +44,7 @@ class ExitCode(IntEnum):
 
 MEANINGS = {
     ExitCode.OK: "done",
-    ExitCode.FAILED: "weft tried and it failed; the reason is said",
+    ExitCode.FAILED: "weft tried and it failed, or a question was not answered with yes",
     ExitCode.USAGE: "the command line is not one that weft understands",
     ExitCode.INVALID_VALUE: "a value, or a key of the configuration, was refused; nothing changed",
     ExitCode.NOT_FOUND: "what was named does not exist",
@@ -59,6 +59,10 @@ MEANINGS = {
     ExitCode.INTERRUPTED: "interrupted; weft goes on with what it was asked for already",
     ExitCode.BROKEN_PIPE: "the reader of the output went away",
 }
+
+
+class NotConfirmedError(WeftError):
+    """A person was asked and did not say yes."""
 
 
 class NotSettledError(WeftError):

@@ -50,7 +50,7 @@ def show(session: Session, *, host: str) -> None:
     "register",
     examples=(
         "weft host register",
-        "weft host register web1 --nqn nqn.2014-08.org.nvmexpress:uuid:1b4e28ba-2fa1-4d2e-883f-0016d3cca427",
+        "weft host register web1 --nqn nqn.2024-01.com.example:web1",
     ),
 )
 @click.argument("name", required=False, default="")

@@ -23,7 +23,7 @@ def volumes(pools: Names) -> Kind[VolumeView]:
     return Kind(
         columns=(
             Column("NAME", lambda view: view.volume.name),
-            Column("ID", lambda view: view.volume.id),
+            Column("ID", lambda view: view.volume.id, whole=True),
             Column("SIZE", lambda view: format_size(view.size), right=True),
             Column("STATUS", lambda view: view.status.value),
             Column("POOL", lambda view: pools.get(view.volume.pool_id, view.volume.pool_id)),
@@ -38,7 +38,7 @@ def snapshots(volumes: Names) -> Kind[SnapshotView]:
     return Kind(
         columns=(
             Column("NAME", lambda view: view.snapshot.name),
-            Column("ID", lambda view: view.snapshot.id),
+            Column("ID", lambda view: view.snapshot.id, whole=True),
             Column("SIZE", lambda view: format_size(view.size), right=True),
             Column("STATUS", lambda view: view.status.value),
             Column("VOLUME", lambda view: volumes.get(view.snapshot.volume_id, view.snapshot.volume_id)),
@@ -55,7 +55,7 @@ def attachments(volumes: Names, hosts: Names) -> Kind[AttachmentView]:
         columns=(
             Column("VOLUME", lambda view: volumes.get(view.attachment.volume_id, view.attachment.volume_id)),
             Column("HOST", lambda view: hosts.get(view.attachment.host_id, view.attachment.host_id)),
-            Column("ID", lambda view: view.attachment.id),
+            Column("ID", lambda view: view.attachment.id, whole=True),
             Column("STATUS", lambda view: view.status.value),
             Column("PORTALS", _portals),
             Column("REASON", lambda view: view.reason, optional=True),
@@ -74,7 +74,7 @@ def _portals(view: AttachmentView) -> str:
 HOSTS: Kind[Host] = Kind(
     columns=(
         Column("NAME", lambda host: host.name),
-        Column("ID", lambda host: host.id),
+        Column("ID", lambda host: host.id, whole=True),
         Column("IP", lambda host: host.ip, optional=True),
         Column("INITIATORS", lambda host: ", ".join(each.port_name for each in host.initiators)),
         Column("ZONES", lambda host: ", ".join(host.availability_zones)),
@@ -86,7 +86,7 @@ HOSTS: Kind[Host] = Kind(
 POOLS: Kind[PoolView] = Kind(
     columns=(
         Column("NAME", lambda view: view.pool.name),
-        Column("ID", lambda view: view.pool.id),
+        Column("ID", lambda view: view.pool.id, whole=True),
         Column("STATUS", lambda view: view.status.value),
         Column("TOTAL", lambda view: format_size(view.total), right=True),
         Column("FREE", lambda view: format_size(view.free), right=True),
@@ -101,7 +101,7 @@ POOLS: Kind[PoolView] = Kind(
 PROFILES: Kind[Profile] = Kind(
     columns=(
         Column("NAME", lambda profile: profile.name),
-        Column("ID", lambda profile: profile.id),
+        Column("ID", lambda profile: profile.id, whole=True),
         Column(
             "PROTOCOL",
             lambda profile: profile.access_protocol.value if profile.access_protocol is not None else "any",

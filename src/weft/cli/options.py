@@ -2,17 +2,20 @@
 
 import sys
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
+from weft.cli.exits import NotConfirmedError
 from weft.cli.session import Session
 from weft.errors import WeftError
 
 if TYPE_CHECKING:
     from weft.client import Client
 
+CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
@@ -35,11 +38,28 @@ pool_names = _completer(lambda client: (view.pool.name for view in client.pools(
 host_names = _completer(lambda client: (host.name for host in client.hosts()))
 profile_names = _completer(lambda client: (profile.name for profile in client.profiles()))
 
+
+def status_option(statuses: type[StrEnum]) -> Callable[[CommandT], CommandT]:
+    words = [each.value for each in statuses]
+    return click.option(
+        "--status",
+        type=click.Choice(words),
+        metavar="STATUS",
+        help=f"Only those whose status is this: {', '.join(words[:-1])} or {words[-1]}.",
+    )
+
+
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask on a terminal.")
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask a person at a terminal; a script is taken at its word. Raises click.Abort when the answer is no."""
+    """Ask a person at a terminal; a script is taken at its word. Raises NotConfirmedError when the answer is not yes."""
     if yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return
-    click.confirm(question, abort=True, err=True)
+    try:
+        confirmed = click.confirm(question, err=True)
+    except click.Abort:
+        sys.stderr.write("\n")  # the cursor stands behind the question
+        confirmed = False
+    if not confirmed:
+        raise NotConfirmedError("nothing was changed, because the question was not answered with yes")

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from weft.cli.texts import printable
 ItemT = TypeVar("ItemT")
 
 _UNBOUNDED_WIDTH = 100_000
+_WIDE_ENOUGH = 80  # columns; in less, what is kept in one line could be cut
 _STYLES = {
     "available": "green",
     "inUse": "green",
@@ -36,12 +38,13 @@ _STYLES = {
 
 @dataclass(frozen=True, slots=True)
 class Column(Generic[ItemT]):
-    """optional: left out of a table in which it is empty everywhere."""
+    """optional: left out of a table in which it is empty everywhere. whole: kept in one line, to be copied."""
 
     title: str
     text: Callable[[ItemT], str]
     right: bool = False
     optional: bool = False
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +151,10 @@ class Output:
         table = _plain_table(show_header=True)
         for index in shown:
             table.add_column(
-                columns[index].title, justify="right" if columns[index].right else "left", overflow="fold"
+                columns[index].title,
+                justify="right" if columns[index].right else "left",
+                overflow="fold",
+                no_wrap=columns[index].whole and _terminal_width() >= _WIDE_ENOUGH,
             )
         for row in texts:
             table.add_row(*(_styled(row[index]) for index in shown))
@@ -166,6 +172,10 @@ def _rendered_plainly(table: Table) -> Iterator[str]:
     rendered = io.StringIO()
     Console(file=rendered, width=_UNBOUNDED_WIDTH, color_system=None).print(table)
     return (line.rstrip() for line in rendered.getvalue().splitlines())
+
+
+def _terminal_width() -> int:
+    return shutil.get_terminal_size().columns
 
 
 def _plain_table(*, show_header: bool = False) -> Table:

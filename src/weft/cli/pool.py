@@ -4,7 +4,7 @@ import click
 
 from weft.cli import kinds
 from weft.cli.commands import Group
-from weft.cli.options import pool_names
+from weft.cli.options import pool_names, status_option
 from weft.cli.resolve import find_pool
 from weft.cli.session import Session
 from weft.model import StateStatus
@@ -15,9 +15,13 @@ def pool() -> None:
     """See the storage that volumes are made in; the configuration names it."""
 
 
-@pool.command("list", examples=("weft pool list", "weft pool list --status error --json"))
+@pool.command(
+    "list",
+    short_help="List pools, and the room that they have.",
+    examples=("weft pool list", "weft pool list --status error --json"),
+)
 @click.option("--name", help="Only the pool of this name.")
-@click.option("--status", type=click.Choice([each.value for each in StateStatus]), help="Only those.")
+@status_option(StateStatus)
 @click.pass_obj
 def list_pools(session: Session, *, name: str | None, status: str | None) -> None:
     """List pools: how large they are, and how much can still be promised to volumes (ROOM)."""

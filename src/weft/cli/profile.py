@@ -41,7 +41,7 @@ def show(session: Session, *, profile: str) -> None:
     "create",
     examples=(
         "weft profile create shared --property 'capabilities:multiAttach=<is> true'",
-        "weft profile create fast --property capabilities:diskType=NVMe --description 'on flash'",
+        "weft profile create fast --property capabilities:diskType=NVMe",
     ),
 )
 @click.argument("name")

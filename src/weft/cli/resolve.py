@@ -106,7 +106,10 @@ def _find(
         except NotFoundError as error:
             missing = error
     else:
-        missing = NotFoundError(f"there is no {noun} named {wanted!r}")
+        listing = f"weft {noun.partition(' ')[0]} list"
+        missing = NotFoundError(
+            f"there is no {noun} named {wanted!r}; `{listing}` shows those that there are"
+        )
     found = by_name(wanted)
     if not found:
         raise missing

@@ -22,8 +22,8 @@ def serve(session: Session, *, check: bool) -> None:
     """Run the control plane, in the foreground, until SIGTERM or Ctrl-C.
 
     Starts the embedded target, or adopts the one that runs; the target goes on serving when this ends. Without a
-    configuration it serves a file pool in the user's data directory to that user alone. The configuration is
-    looked for in ~/.config/weft/weft.toml (not by root), then in /etc/weft/weft.toml.
+    configuration it serves a file pool in the user's data directory to that user alone. The configuration is the
+    file of --config, else of WEFT_CONFIG, else ~/.config/weft/weft.toml (not for root), else /etc/weft/weft.toml.
     """
     config = session.config
     if check:

@@ -7,7 +7,7 @@ import click
 from weft.cli import kinds
 from weft.cli.commands import Group
 from weft.cli.deletion import Deletable, delete_all
-from weft.cli.options import snapshot_names, volume_names, yes_option
+from weft.cli.options import snapshot_names, status_option, volume_names, yes_option
 from weft.cli.output import Kind
 from weft.cli.resolve import find_snapshot, find_volume
 from weft.cli.session import Session
@@ -50,7 +50,7 @@ def create(
 @snapshot.command("list", examples=("weft snapshot list", "weft snapshot list --volume data"))
 @click.option("--volume", shell_complete=volume_names, help="Only those of this volume.")
 @click.option("--name", shell_complete=snapshot_names, help="Only those of this name.")
-@click.option("--status", type=click.Choice([each.value for each in Status]), help="Only those.")
+@status_option(Status)
 @click.pass_obj
 def list_snapshots(session: Session, *, volume: str | None, name: str | None, status: str | None) -> None:
     """List snapshots, the oldest first."""

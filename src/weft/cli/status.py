@@ -95,7 +95,8 @@ def _problems(findings: Findings) -> list[str]:
     problems = [str(each) for each in (findings.resources, findings.target) if isinstance(each, WeftError)]
     if isinstance(findings.target, TargetStatus):
         problems += [
-            f"portal {each.portal} is not bound: {each.reason}"
+            f"portal {each.portal} is not bound: {each.reason};"
+            f" see that it is this machine's and free, or choose another in target.portals"
             for each in findings.target.portals
             if not each.bound
         ]

@@ -38,7 +38,9 @@ def status(session: Session) -> None:
     session.output.shape(target_shape(ask_target(session.config)))
 
 
-@target.command("stop", examples=("weft target stop",))
+@target.command(
+    "stop", short_help="Stop the target; hosts lose their volumes.", examples=("weft target stop",)
+)
 @click.pass_obj
 def stop(session: Session) -> None:
     """Stop the target; hosts lose their volumes until it runs again, and a running `weft serve` starts it again.

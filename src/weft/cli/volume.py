@@ -7,7 +7,15 @@ import click
 from weft.cli import kinds
 from weft.cli.commands import Group
 from weft.cli.deletion import Deletable, delete_all
-from weft.cli.options import confirm, pool_names, profile_names, snapshot_names, volume_names, yes_option
+from weft.cli.options import (
+    confirm,
+    pool_names,
+    profile_names,
+    snapshot_names,
+    status_option,
+    volume_names,
+    yes_option,
+)
 from weft.cli.output import Kind
 from weft.cli.resolve import find_pool, find_profile, find_snapshot, find_volume
 from weft.cli.session import Session
@@ -97,7 +105,7 @@ def create(
     "list", examples=("weft volume list", "weft volume list --status available --pool default --json")
 )
 @click.option("--name", shell_complete=volume_names, help="Only those of this name.")
-@click.option("--status", type=click.Choice([each.value for each in Status]), help="Only those.")
+@status_option(Status)
 @click.option("--pool", shell_complete=pool_names, help="Only those in this pool.")
 @click.option("--profile", shell_complete=profile_names, help="Only those of this profile.")
 @click.pass_obj
@@ -126,7 +134,9 @@ def show(session: Session, *, volume: str) -> None:
     session.output.one(_kind(session.client), find_volume(session.client, volume))
 
 
-@volume.command("rename", examples=("weft volume rename data archive",))
+@volume.command(
+    "rename", short_help="Give VOLUME another NAME.", examples=("weft volume rename data archive",)
+)
 @click.argument("volume", shell_complete=volume_names)
 @click.argument("name")
 @click.option("--description", help="Also describe it anew.")
@@ -169,7 +179,11 @@ def extend(session: Session, *, volume: str, size: int, wait: float) -> None:
         )
 
 
-@volume.command("revert", examples=("weft volume revert data --to before-upgrade",))
+@volume.command(
+    "revert",
+    short_help="Give VOLUME the content of a snapshot again.",
+    examples=("weft volume revert data --to before-upgrade",),
+)
 @click.argument("volume", shell_complete=volume_names)
 @click.option(
     "--to", "snapshot", shell_complete=snapshot_names, required=True, help="The snapshot of it to go back to."

@@ -57,7 +57,9 @@ def read(session: Session, *, volume: str, offset: int, length: int | None, wait
 
 
 @click.command(
-    cls=Command, examples=("weft volume write data < data.img", "xz -dc data.img.xz | weft volume write data")
+    cls=Command,
+    short_help="Copy standard input to VOLUME.",
+    examples=("weft volume write data < data.img", "xz -dc data.img.xz | weft volume write data"),
 )
 @click.argument("volume", shell_complete=volume_names)
 @click.option(

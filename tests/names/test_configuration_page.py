@@ -1,0 +1,34 @@
+"""The page on the configuration shows every key with its default."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from weft.config import ConfigFile
+
+PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
+
+
+def shown() -> dict[str, Any]:
+    (block,) = re.findall(r"```toml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    return tomllib.loads(block)
+
+
+def test_the_page_shows_the_defaults() -> None:
+    assert msgspec.convert(shown(), ConfigFile) == ConfigFile()
+
+
+def test_the_page_shows_every_key() -> None:
+    assert keys(shown()) == keys(msgspec.to_builtins(ConfigFile()))
+
+
+def keys(value: Any, above: str = "") -> set[str]:
+    """The dotted names of all keys; those of a list's tables without their place in it."""
+    if isinstance(value, dict):
+        return {above}.union(*(keys(each, f"{above}.{key}") for key, each in value.items()))
+    if isinstance(value, list | tuple):
+        return {above}.union(*(keys(each, above) for each in value))
+    return {above}
