@@ -162,6 +162,15 @@ def test_a_body_that_is_too_large_is_refused_without_being_kept(still_world: Wor
     assert "larger than 1048576 bytes" in reply.json["message"]
 
 
+def test_a_refusal_quotes_no_more_than_a_person_reads(still_world: World) -> None:
+    body = {"name": "v", "size": 1, "profileId": "x" * 500_000}
+    reply = still_world.ask("POST", f"{BASE}/block/volumes", body)
+    assert reply.status == 400
+    assert reply.json["message"].startswith("profileId: get profile failed: profile xxx")
+    assert reply.json["message"].endswith("xxx can't be found")
+    assert len(reply.json["message"]) < 2100
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -213,4 +222,5 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_harms_nobody(
         path = f"/v1beta/{DEFAULT_TENANT}/block/volumes"
         raw.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{{".encode())
     assert eventually(lambda: "the connection ended" in caplog.text)
+    assert "Traceback" not in caplog.text, "a client fills the log with what is no bug"
     assert still_world.client.volumes() == []

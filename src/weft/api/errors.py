@@ -46,7 +46,7 @@ def error_response(error: Exception, doing: str) -> Response:
         _log.error("%s met a bug", doing, exc_info=error)
         error = WeftError("weft met an unexpected error; its log has the details")
     elif status >= 500:
-        _log.error("%s failed: %s", doing, error, exc_info=error)
+        _log.error("%s failed: %s", doing, error, exc_info=error if status == 500 else None)
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
     return _response(ErrorObject.of(error, status), headers)
 

@@ -27,6 +27,7 @@ _KINDS: dict[str, type[WeftError]] = {
 }
 _INVALID_VALUE = "invalidValue"
 _INTERNAL = "internal"
+_LONGEST_MESSAGE = 2048
 
 
 class ErrorObject(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -37,12 +38,21 @@ class ErrorObject(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     @classmethod
     def of(cls, error: WeftError, code: int) -> "ErrorObject":
+        message = _bounded(str(error))
         if isinstance(error, InvalidValueError):
-            return cls(code=code, message=str(error), kind=_INVALID_VALUE, field=error.field)
+            return cls(code=code, message=message, kind=_INVALID_VALUE, field=error.field)
         kind = next((name for name, each in _KINDS.items() if isinstance(error, each)), _INTERNAL)
-        return cls(code=code, message=str(error), kind=kind)
+        return cls(code=code, message=message, kind=kind)
 
     def error(self) -> WeftError:
         if self.kind == _INVALID_VALUE:
             return InvalidValueError(self.field, self.message.removeprefix(f"{self.field}: "))
         return _KINDS.get(self.kind, WeftError)(self.message)
+
+
+def _bounded(text: str) -> str:
+    """A sentence may quote what a client sent, and that may be long."""
+    if len(text) <= _LONGEST_MESSAGE:
+        return text
+    half = _LONGEST_MESSAGE // 2
+    return f"{text[:half]} ... {text[-half:]}"
