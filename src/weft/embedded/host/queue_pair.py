@@ -79,9 +79,9 @@ class QueuePair:
 
     def start(self, timeout: float) -> None:
         """Exchange ICReq and ICResp. Raises ConnectionLostError if that takes longer than timeout seconds."""
-        self._thread.start()
         with self._lock:
-            self._send(self._machine.send_icreq())
+            self._send(self._machine.send_icreq())  # first: it may not follow the peer's end of the connection
+        self._thread.start()
         if not self._initialized.wait(timeout):
             self.abort(SilenceError(f"{self._name} did not answer within {timeout:.1f} s"))
         with self._lock:
@@ -164,6 +164,7 @@ class QueuePair:
             with self._lock:
                 self._outgoing.clear()
                 self._send(self._machine.send_failed(error))
+                self._fail(lost)
         except OSError as error:
             lost = ConnectionLostError(f"{self._name} is gone: {error.strerror or error}")
         finally:
@@ -212,6 +213,9 @@ class QueuePair:
                 event = self._machine.next_event()
                 if isinstance(event, R2TReceived) and self._error is None:
                     self._send(self._machine.send_data(event))
+                elif isinstance(event, TermReqReceived | ConnectionClosed):
+                    # Before anybody gets the lock: the state machine takes nothing to send from here on.
+                    self._fail(self._end_by(event))
             match event:
                 case None:
                     return
@@ -221,10 +225,13 @@ class QueuePair:
                     self._initialized.set()
                 case R2TReceived():
                     pass
-                case TermReqReceived():
-                    raise ConnectionLostError(f"{self._name} found fault with a PDU (FES {event.fes:02X}h)")
-                case ConnectionClosed():
-                    raise ConnectionLostError(f"{self._name} closed the connection")
+                case TermReqReceived() | ConnectionClosed():
+                    raise self._end_by(event)
+
+    def _end_by(self, event: TermReqReceived | ConnectionClosed) -> ConnectionLostError:
+        if isinstance(event, TermReqReceived):
+            return ConnectionLostError(f"{self._name} found fault with a PDU (FES {event.fes:02X}h)")
+        return ConnectionLostError(f"{self._name} closed the connection")
 
     def _release(self) -> None:
         if self._socket.fileno() >= 0:
