@@ -38,7 +38,7 @@ def snapshots(volumes: Names) -> Kind[SnapshotView]:
     return Kind(
         columns=(
             Column("NAME", lambda view: view.snapshot.name),
-            Column("ID", lambda view: view.snapshot.id, whole=True),
+            Column("ID", lambda view: view.snapshot.id),
             Column("SIZE", lambda view: format_size(view.size), right=True),
             Column("STATUS", lambda view: view.status.value),
             Column("VOLUME", lambda view: volumes.get(view.snapshot.volume_id, view.snapshot.volume_id)),
@@ -86,7 +86,7 @@ HOSTS: Kind[Host] = Kind(
 POOLS: Kind[PoolView] = Kind(
     columns=(
         Column("NAME", lambda view: view.pool.name),
-        Column("ID", lambda view: view.pool.id, whole=True),
+        Column("ID", lambda view: view.pool.id),
         Column("STATUS", lambda view: view.status.value),
         Column("TOTAL", lambda view: format_size(view.total), right=True),
         Column("FREE", lambda view: format_size(view.free), right=True),
