@@ -10,7 +10,7 @@ from typing import Protocol
 import pytest
 
 from embedded_host.fuse_setting import Setting, needs_fuse
-from embedded_host.target_process import MIB
+from embedded_host.target_process import MIB, shared_target
 from fakes.connector import FakeConnector
 from weft.connection import Connection, NvmeofPortal
 from weft.errors import ConflictError, InvalidValueError, NotFoundError, WeftError
@@ -18,6 +18,8 @@ from weft.model import Protocol as AccessProtocol
 from weft.model import Transport, VolumeId
 from weft.names import check_nqn, host_nqn, new_id, subsystem_nqn
 from weft.ports import Connector
+
+__all__ = ["shared_target"]
 
 
 class Bench(Protocol):
@@ -104,7 +106,7 @@ def bench(request: pytest.FixtureRequest, short_path: Path) -> Iterator[Bench]:
     if request.param == "fake":
         yield FakeBench(short_path)
         return
-    setting = Setting(short_path)
+    setting = Setting(short_path, request.getfixturevalue("shared_target"))
     try:
         yield EmbeddedBench(setting)
         setting.assert_nothing_is_left()

@@ -1,14 +1,15 @@
-"""A target process and a host identity for each test, and the promise that no thread outlives a test."""
+"""A target and a host identity for each test, and the promise that no thread outlives a test."""
 
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from embedded_host.target_process import TargetProcess, new_identity
+from embedded_host.target_process import TargetProcess, new_identity, shared_target
 from weft.embedded.host import HostIdentity, VolumeOptions
+
+__all__ = ["shared_target"]
 
 
 @pytest.fixture(autouse=True)
@@ -27,13 +28,10 @@ def identity() -> HostIdentity:
 
 
 @pytest.fixture
-def target(short_path: Path, identity: HostIdentity) -> Iterator[TargetProcess]:
-    process = TargetProcess(short_path, identity)
-    process.start()
-    try:
-        yield process
-    finally:
-        process.stop()
+def target(shared_target: TargetProcess, identity: HostIdentity) -> Iterator[TargetProcess]:
+    shared_target.identity = identity
+    yield shared_target
+    shared_target.reset()
 
 
 @pytest.fixture

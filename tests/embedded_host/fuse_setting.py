@@ -35,19 +35,19 @@ def host_config(folder: Path, **host: float) -> Config:
 
 
 class Setting:
-    """A target that lets this host in, and a connector on the host."""
+    """A target, which is made to let this host in, and a connector on the host."""
 
-    def __init__(self, folder: Path, **host: float) -> None:
+    def __init__(self, folder: Path, target: TargetProcess, **host: float) -> None:
         self.config = host_config(folder, **host)
         self.connector = NvmeofUserConnector(self.config)
-        self.target = TargetProcess(folder, self.connector.identity())
-        self.target.start()
+        self.target = target
+        self.target.identity = self.connector.identity()
 
     def stop(self) -> None:
         """Take everything away, also what a failed test has left without a record."""
         for left in self.config.attached_dir.glob("*.sock"):
             self.connector.detach(self.target.connection(VolumeId(left.stem)), force=True)
-        self.target.stop()
+        self.target.reset()
 
     def mounts(self) -> list[str]:
         table = Path("/proc/self/mountinfo").read_text()

@@ -26,6 +26,7 @@ class Proxy:
         self._stopping = False
         self._lock = threading.Lock()
         self._sockets: set[socket.socket] = set()
+        self._cut: set[socket.socket] = set()
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
 
@@ -39,8 +40,10 @@ class Proxy:
     def cut(self) -> None:
         """Reset every connection."""
         with self._lock:
-            for each in self._sockets:
-                _reset(each)
+            cut, self._sockets = self._sockets, set()
+            self._cut |= cut
+        for each in cut:
+            _reset(each)
 
     def stop(self) -> None:
         self._stopping = True
@@ -51,7 +54,7 @@ class Proxy:
         self.cut()
         for thread in self._threads[1:]:
             thread.join()
-        for each in self._sockets:
+        for each in self._cut:
             each.close()
         self._listening.close()
 

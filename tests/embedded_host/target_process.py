@@ -1,11 +1,16 @@
 """The embedded target as a user runs it: a process of its own, exporting files of one folder."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from weft.connection import NvmeofConnection, NvmeofPortal
 from weft.embedded.host.identity import HostIdentity
@@ -24,9 +29,19 @@ def new_identity() -> HostIdentity:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """None of those that the kernel gives to outgoing connections.
+
+    From those a host that connects again and again to a target that is not there would once get its own port, and be
+    connected to itself.
+    """
+    while True:
+        port = random.randrange(15000, 32000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
 
 
 def tcp_portal(port: int) -> NvmeofPortal:
@@ -34,7 +49,7 @@ def tcp_portal(port: int) -> NvmeofPortal:
 
 
 class TargetProcess:
-    """Runs the target; kill() and start() at will, always on the same ports and folder."""
+    """Runs the target; kill() and start() at will, always on the same ports and folder. identity: who is let in."""
 
     def __init__(self, folder: Path, identity: HostIdentity, *, portals: int = 1) -> None:
         self.folder = folder
@@ -74,7 +89,17 @@ class TargetProcess:
 
     def go_on(self) -> None:
         assert self._process is not None
-        os.kill(self._process.pid, signal.SIGCONT)
+        self._process.send_signal(signal.SIGCONT)
+
+    def reset(self) -> None:
+        """As it was when it was new, for the next test."""
+        assert self._process is not None
+        self.go_on()
+        if self._process.poll() is not None:
+            self.start()
+        for path in self.pool.iterdir():
+            self.remove(VolumeId(path.name))
+            path.unlink()
 
     def stop(self) -> None:
         if self._process is None:
@@ -127,4 +152,24 @@ class TargetProcess:
         )
 
 
-__all__ = ["MIB", "TargetProcess", "UnavailableError", "free_port", "new_identity", "tcp_portal"]
+@pytest.fixture(scope="session")
+def shared_target() -> Iterator[TargetProcess]:
+    """One process for many tests: to start it takes longer than most of them."""
+    with tempfile.TemporaryDirectory(prefix="weft-", dir="/tmp") as folder:
+        process = TargetProcess(Path(folder), new_identity())
+        process.start()
+        try:
+            yield process
+        finally:
+            process.stop()
+
+
+__all__ = [
+    "MIB",
+    "TargetProcess",
+    "UnavailableError",
+    "free_port",
+    "new_identity",
+    "shared_target",
+    "tcp_portal",
+]

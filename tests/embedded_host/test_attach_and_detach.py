@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from embedded_host.fuse_setting import Setting, needs_fuse
-from embedded_host.target_process import MIB, free_port, new_identity, tcp_portal
+from embedded_host.target_process import MIB, TargetProcess, free_port, new_identity, tcp_portal
 from weft.config import ConfigFile, check_config
 from weft.connection import NvmeofConnection, to_data
 from weft.connectors import open_connector
@@ -35,8 +35,8 @@ pytestmark = needs_fuse
 
 
 @pytest.fixture
-def setting(short_path: Path) -> Iterator[Setting]:
-    prepared = Setting(short_path)
+def setting(short_path: Path, shared_target: TargetProcess) -> Iterator[Setting]:
+    prepared = Setting(short_path, shared_target)
     try:
         yield prepared
         prepared.assert_nothing_is_left()
@@ -298,8 +298,8 @@ def test_a_volume_id_that_is_no_uuid_never_becomes_a_path(setting: Setting) -> N
             verb(connection)
 
 
-def test_a_deep_runtime_directory_is_no_obstacle(short_path: Path) -> None:
-    setting = Setting(short_path)
+def test_a_deep_runtime_directory_is_no_obstacle(short_path: Path, shared_target: TargetProcess) -> None:
+    setting = Setting(short_path, shared_target)
     try:
         connection = setting.target.new_volume()
         deep = short_path / ("d" * 60) / "run"

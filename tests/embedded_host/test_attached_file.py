@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 
 from embedded_host.fuse_setting import Setting, needs_fuse, tool
-from embedded_host.target_process import MIB
+from embedded_host.target_process import MIB, TargetProcess
 from weft.connection import NvmeofConnection
 
 pytestmark = needs_fuse
 
 
 @pytest.fixture
-def setting(short_path: Path) -> Iterator[Setting]:
-    prepared = Setting(short_path)
+def setting(short_path: Path, shared_target: TargetProcess) -> Iterator[Setting]:
+    prepared = Setting(short_path, shared_target)
     try:
         yield prepared
     finally:

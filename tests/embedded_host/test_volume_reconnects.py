@@ -52,11 +52,11 @@ def test_io_goes_on_while_the_target_is_killed_and_started_again(
     with Volume.open(connection, target.identity, impatient) as volume:
         with checked_writers(volume) as writers:
             for _ in range(4):
-                time.sleep(0.4)
+                time.sleep(0.3)
                 target.kill()
-                time.sleep(random.uniform(0, 0.3))
+                time.sleep(random.uniform(0, 0.2))
                 target.start()
-            time.sleep(0.5)
+            time.sleep(0.3)
         volume.flush()
         backing = target.path(connection.volume_id).read_bytes()
         for writer in writers:
@@ -67,15 +67,15 @@ def test_io_goes_on_while_connections_are_cut_anywhere(
     target: TargetProcess, proxy: Proxy, impatient: VolumeOptions
 ) -> None:
     connection = _through(proxy, target.new_volume())
-    with Volume.open(connection, target.identity, impatient) as volume:
-        with checked_writers(volume):
-            for _ in range(12):
-                proxy.cut_after = random.choice([None, 50, 5_000, 100_000, 1_000_000])
-                time.sleep(random.uniform(0.05, 0.3))
-                proxy.cut()
-            proxy.cut_after = None
-            time.sleep(0.5)
-        assert proxy.accepted > 12
+    with Volume.open(connection, target.identity, impatient) as volume, checked_writers(volume):
+        for _ in range(12):
+            proxy.cut_after = random.choice([None, 50, 5_000, 100_000, 1_000_000])
+            time.sleep(random.uniform(0.05, 0.2))
+            accepted = proxy.accepted
+            proxy.cut()
+            _until(lambda: proxy.accepted > accepted, "nobody came back")  # noqa: B023 -- called here and now
+        proxy.cut_after = None
+        time.sleep(0.3)
 
 
 def test_a_slow_network_only_makes_io_slow(
@@ -84,7 +84,7 @@ def test_a_slow_network_only_makes_io_slow(
     proxy.delay = 0.01
     connection = _through(proxy, target.new_volume())
     with Volume.open(connection, target.identity, impatient) as volume, checked_writers(volume):
-        time.sleep(1.5)
+        time.sleep(1)
     assert proxy.accepted == 2
 
 
