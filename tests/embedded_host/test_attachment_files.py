@@ -130,3 +130,14 @@ def test_who_has_a_file_open_is_named(tmp_path: Path) -> None:
     with file.open("rb"):
         (user,) = users_below(tmp_path)
     assert user.endswith(f"({os.getpid()})")
+
+
+def test_a_half_written_record_is_in_nobodys_way_and_goes_with_the_rest(files: AttachmentFiles) -> None:
+    files.directory.mkdir()
+    half = files.record.with_name(files.record.name + ".new")
+    half.write_bytes(b'{"connection"')
+    _write(files)
+    assert files.read() is not None
+    half.write_bytes(b'{"connection"')
+    files.remove()
+    assert list(files.directory.iterdir()) == []

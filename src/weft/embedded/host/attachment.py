@@ -13,7 +13,6 @@ The record is the authority: a process that it does not name must not mount.
 import contextlib
 import fcntl
 import os
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -80,6 +79,10 @@ class AttachmentFiles:
         return self.directory / f"{self.volume_id}.json"
 
     @property
+    def _new_record(self) -> Path:
+        return self.record.with_suffix(".json.new")
+
+    @property
     def socket(self) -> Path:
         return self.directory / f"{self.volume_id}.sock"
 
@@ -129,7 +132,7 @@ class AttachmentFiles:
         *,
         allow_other: bool,
     ) -> None:
-        """Replace the record, atomically and with mode 0600."""
+        """Replace the record, atomically and with mode 0600. Holds the lock."""
         record = _Record(
             connection=to_data(connection),
             identity=identity,
@@ -138,13 +141,14 @@ class AttachmentFiles:
             attached_at=datetime.now(UTC),
             allow_other=allow_other,
         )
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{self.volume_id}.", dir=self.directory)
+        self._new_record.unlink(missing_ok=True)
+        descriptor = os.open(self._new_record, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(msgspec.json.encode(record))
-            Path(temporary).replace(self.record)
+            self._new_record.replace(self.record)
         except BaseException:
-            Path(temporary).unlink()
+            self._new_record.unlink(missing_ok=True)
             raise
 
     def remove(self) -> None:
@@ -160,6 +164,7 @@ class AttachmentFiles:
                 self.socket.with_suffix(".sock.new"),
                 self.log,
                 self.failure,
+                self._new_record,
                 self.record,
             ):
                 path.unlink(missing_ok=True)

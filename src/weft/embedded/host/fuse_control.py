@@ -156,8 +156,9 @@ class ControlServer:
         while not self._stopping:
             try:
                 connection, _ = self._listening.accept()
-            except OSError:
-                return
+            except OSError:  # it is over, or descriptors are short: who cannot ask cannot detach
+                time.sleep(_POLL)
+                continue
             if not self._clients.acquire(blocking=False):
                 connection.close()
                 continue

@@ -76,6 +76,9 @@ class ExportRecords:
         """All records. A file that is not a whole record is logged and moved aside."""
         found = []
         for path in sorted(self._directory.iterdir()):
+            if path.name.endswith(_TEMPORARY):  # a crash came before it took its place
+                path.unlink()
+                continue
             record = self._read(path)
             if record is not None:
                 found.append(record)
