@@ -347,9 +347,5 @@ def _default_data_dir() -> Path:
 
 
 def _default_runtime_dir(data_dir: Path) -> Path:
-    if os.geteuid() == 0:
-        return Path("/run/weft")
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    if Path(runtime).is_absolute() and Path(runtime).is_dir():
-        return Path(runtime) / "weft"
-    return data_dir / "run"
+    """Not $XDG_RUNTIME_DIR: it goes when its user logs out, and attached volumes are to stay."""
+    return Path("/run/weft") if os.geteuid() == 0 else data_dir / "run"

@@ -310,11 +310,16 @@ def test_a_deleted_volume_goes_and_asking_twice_is_asking_once(plane: ControlPla
     assert plane.volume_ids() == []
 
 
-def test_a_volume_that_is_used_has_snapshots_or_is_being_made_is_not_deleted(plane: ControlPlane) -> None:
-    delete = plane.service.volumes.delete
+def test_a_volume_that_is_not_made_yet_can_be_deleted(plane: ControlPlane) -> None:
     unmade = plane.volume("unmade", settle=False)
-    refused(plane, ConflictError, "the volume status is creating", lambda: delete(ALICE, unmade.id))
+    plane.service.volumes.delete(ALICE, unmade.id)
+    plane.settle()
+    assert plane.service.volumes.list(ALICE) == []
+    assert plane.driver.volumes() == {}
 
+
+def test_a_volume_that_is_used_or_has_snapshots_is_not_deleted(plane: ControlPlane) -> None:
+    delete = plane.service.volumes.delete
     volume, host = plane.volume(), plane.host("h")
     attachment = plane.attach(volume, host, settle=False)
     refused(plane, ConflictError, "because it's in use", lambda: delete(ALICE, volume.id))

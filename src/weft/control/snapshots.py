@@ -119,9 +119,9 @@ class Snapshots:
             view = self._view(row.value)
             if view.status is Status.DELETING:
                 return
-            if view.status not in {Status.AVAILABLE, Status.ERROR, Status.ERROR_DELETING}:
+            if view.status not in {Status.CREATING, Status.AVAILABLE, Status.ERROR, Status.ERROR_DELETING}:
                 raise ConflictError(
-                    "only the snapshot with the status available, error or errorDeleting can be deleted,"
+                    "only the snapshot with the status creating, available, error or errorDeleting can be deleted,"
                     f" the snapshot status is {view.status}"
                 )
             volume = self._store.get(VOLUMES, row.value.volume_id)

@@ -31,7 +31,10 @@ from weft.ports import (
 from weft.requests import Caller, CreateVolumeRequest, UpdateRequest
 from weft.views import VolumeView
 
-_DELETABLE = frozenset({Status.AVAILABLE, Status.ERROR, Status.ERROR_DELETING, Status.ERROR_EXTENDING})
+_DELETABLE = frozenset(
+    {Status.CREATING, Status.AVAILABLE, Status.ERROR, Status.ERROR_DELETING, Status.ERROR_EXTENDING}
+)
+"""Also `creating`, which OpenSDS refuses: a volume may wait for its pool for ever, and the node takes turns anyway."""
 _MAXIMUM_METADATA = 64
 
 
@@ -231,7 +234,7 @@ class Volumes:
                 )
             if view.status not in _DELETABLE:
                 raise ConflictError(
-                    "only the volume with the status available, error, errorDeleting or errorExtending can be"
+                    "only the volume with the status creating, available, error, errorDeleting or errorExtending can be"
                     f" deleted, the volume status is {view.status}"
                 )
             self._change_intent(row, view, deleting=True)
