@@ -80,7 +80,8 @@ class QueuePair:
     def start(self, timeout: float) -> None:
         """Exchange ICReq and ICResp. Raises ConnectionLostError if that takes longer than timeout seconds."""
         with self._lock:
-            self._send(self._machine.send_icreq())  # first: it may not follow the peer's end of the connection
+            # Before the thread can learn that the peer has hung up: then nothing may be sent any more.
+            self._send(self._machine.send_icreq())
         self._thread.start()
         if not self._initialized.wait(timeout):
             self.abort(SilenceError(f"{self._name} did not answer within {timeout:.1f} s"))
