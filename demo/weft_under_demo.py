@@ -32,6 +32,7 @@ class WeftUnderDemo:
         self.config.write_text(
             f'data_dir = "{directory / "data"}"\nruntime_dir = "{directory / "run"}"\n'
             f'[target]\nportals = ["127.0.0.1:{port}"]\n[[pools]]\nname = "demo"\n'
+            "over_commit = 1000\n"  # the demo must not need as much room as it promises
         )
 
     @property
@@ -75,8 +76,12 @@ class WeftUnderDemo:
     def client(self) -> Client:
         return Client.for_config(load_config(self.config))
 
+    def status(self) -> Any:
+        """What `weft status` says, whether all is well or not."""
+        return json.loads(self._run("status", "--json").stdout)
+
     def target_pid(self) -> int:
-        pid = int(self.weft("status")["target"]["pid"])
+        pid = int(self.status()["target"]["pid"])
         self.seen_pids.add(pid)
         return pid
 

@@ -45,6 +45,9 @@ class TargetKind(StrEnum):
     EMBEDDED = "embedded"
 
 
+_CHOICES: dict[str, type[StrEnum]] = {"api.auth": ApiAuth, "pools.kind": PoolKind, "target.kind": TargetKind}
+
+
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     pass
 
@@ -242,6 +245,9 @@ def _validation_error(source: Path, message: str) -> WeftError:
     if unknown:
         path = f"{path}.{unknown[1]}" if path else unknown[1]
         what = "is not a key that weft knows"
+    choices = _CHOICES.get(re.sub(r"\[.*?\]", "", path))
+    if choices is not None:
+        what = f"{what}; it is one of {', '.join(choices)}"
     return InvalidValueError(path or "config", f"{what} (in {source})")
 
 

@@ -117,6 +117,20 @@ def test_more_than_fits_is_refused_before_anything_is_written_when_it_can_be_kno
     assert _weft(weft, "volume", "read", "data", "--length", "4KiB").stdout == bytes(4096)
 
 
+def test_a_volume_read_into_a_file_keeps_its_holes(weft: Cli, short_path: Path) -> None:
+    content = b"first" + bytes(20 * 2**20) + b"last"
+    write = [sys.executable, "-m", "weft", "volume", "write", "data", "--config", str(weft.config)]
+    subprocess.run(write, input=content, check=True, timeout=60, capture_output=True)
+    image = short_path / "image"
+    with image.open("wb") as file:
+        read = [sys.executable, "-m", "weft", "volume", "read", "data", "--config", str(weft.config)]
+        subprocess.run(read, stdout=file, check=True, timeout=60, stderr=subprocess.DEVNULL)
+    assert image.stat().st_size == GIB
+    assert image.stat().st_blocks * 512 < 20 * 2**20
+    with image.open("rb") as file:
+        assert file.read(len(content)) == content
+
+
 def test_a_pipe_that_holds_more_than_fits_is_an_error_that_says_what_was_written(weft: Cli) -> None:
     done = _weft(weft, "volume", "write", "data", "--offset", str(GIB - 4096), stdin=b"x" * 4097)
     assert done.returncode == ExitCode.INVALID_VALUE

@@ -138,7 +138,7 @@ NQN = "nqn.2014-08.org.nvmexpress:uuid:3f2b8c1e-5d4a-4f6b-9c7d-0123456789ab"
         ('api.listen = ["::1:50040"]', "api.listen: '::1:50040' is not address:port"),
         ('api.listen = ["127.0.0.1:1", "127.0.0.1:1"]', "api.listen: names the same address and port twice"),
         ('api.listen = "127.0.0.1:1"', "api.listen: Expected `array`, got `str`"),
-        ('api.auth = "trust"', "api.auth: Invalid enum value 'trust'"),
+        ('api.auth = "trust"', "api.auth: Invalid enum value 'trust'; it is one of token, none"),
         ('target.kind = "magic"', "target.kind: Invalid enum value 'magic'"),
         ("target.portals = []", "target.portals: must name at least one"),
         ('target.portals = ["0.0.0.0:4420"]', "target.portals: 0.0.0.0:4420 stands for any address"),
@@ -170,7 +170,7 @@ NQN = "nqn.2014-08.org.nvmexpress:uuid:3f2b8c1e-5d4a-4f6b-9c7d-0123456789ab"
         ('[[pools]]\nname = "../x"', "pools.name: '../x' may only hold"),
         (f'[[pools]]\nname = "{"x" * 65}"', "pools.name: is longer than 64 characters"),
         ('[[pools]]\n[[pools]]\nname = "default"', "pools.name: two pools have the same name"),
-        ('[[pools]]\nkind = "tape"', r"pools\[0\]\.kind: Invalid enum value 'tape'"),
+        ('[[pools]]\nkind = "tape"', r"pools\[0\]\.kind: Invalid enum value 'tape'; it is one of file"),
         ('[[pools]]\npath = "pool"', "pools.path: 'pool' is not an absolute path"),
         (
             '[[pools]]\npath = "/srv/p"\n[[pools]]\nname = "b"\npath = "/srv//p/."',

@@ -40,6 +40,7 @@ class Findings:
     resources: Resources | WeftError
     target: TargetStatus | WeftError
     attached: list[Attachment]
+    abandoned: list[Attachment]
     no_fuse: str | None
 
 
@@ -72,6 +73,7 @@ def _find(session: Session) -> Findings:
         resources=_resources(session),
         target=_target(session),
         attached=session.connector.attached(),
+        abandoned=session.connector.abandoned(),
         no_fuse=session.connector.fuse_available(),
     )
 
@@ -102,6 +104,10 @@ def _problems(findings: Findings) -> list[str]:
         ]
     if isinstance(findings.resources, Resources):
         problems += _troubled(findings.resources)
+    problems += [
+        f"the process that shows volume {each.volume_id} at {each.path} has died: attach the volume again"
+        for each in findings.abandoned
+    ]
     return problems
 
 

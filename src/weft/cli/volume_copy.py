@@ -1,5 +1,6 @@
 """`weft volume read` and `weft volume write`: a volume's bytes to and from files and pipes, also without FUSE."""
 
+import fcntl
 import os
 import stat
 import sys
@@ -130,13 +131,29 @@ def _remaining(source: BinaryIO) -> int | None:
 def _read(opened: Volume, target: BinaryIO, offset: int, count: int, step: Step) -> None:
     buffer = memoryview(bytearray(min(_CHUNK, count)))
     end = offset + count
+    keeps_holes = _is_new_file(target)
     while offset < end:
         part = buffer[: min(_CHUNK, end - offset)]
         opened.readinto(offset, part)
-        target.write(part)
+        if keeps_holes and part == _ZEROES[: len(part)]:
+            target.seek(len(part), os.SEEK_CUR)
+        else:
+            target.write(part)
         offset += len(part)
         step(len(part))
+    if keeps_holes:
+        target.truncate()
     target.flush()
+
+
+def _is_new_file(target: BinaryIO) -> bool:
+    """Whether what is not written to target reads back as zeroes: at the end of a regular file, not appended to."""
+    try:
+        found = os.fstat(target.fileno())
+        appends = fcntl.fcntl(target.fileno(), fcntl.F_GETFL) & os.O_APPEND
+        return stat.S_ISREG(found.st_mode) and not appends and target.tell() == found.st_size
+    except OSError:
+        return False
 
 
 def _write(opened: Volume, source: BinaryIO, offset: int, step: Step) -> int:

@@ -116,12 +116,19 @@ class NvmeofUserConnector:
 
     def attached(self) -> list[Attachment]:
         """What is attached to this host, by this user, whose process lives. Damaged records are passed over."""
+        return [each for each in self._recorded() if each.process.alive()]
+
+    def abandoned(self) -> list[Attachment]:
+        """What was attached by processes that have died since; attach makes it anew, detach clears it away."""
+        return [each for each in self._recorded() if not each.process.alive()]
+
+    def _recorded(self) -> list[Attachment]:
         try:
             records = sorted(self._config.attached_dir.glob("*.json"))
         except OSError:
             return []
         found = (_read(AttachmentFiles.of_record(record)) for record in records)
-        return [each for each in found if each is not None and each.process.alive()]
+        return [each for each in found if each is not None]
 
     def fuse_available(self) -> str | None:
         """Why attach cannot work here, as a clause for a person, or None if nothing is in the way."""
@@ -202,8 +209,8 @@ def _flush(files: AttachmentFiles, process: ProcessIdentity, *, force: bool) -> 
         if force or _ends(process):  # whose process was killed can be flushed by nobody
             return
         raise UnavailableError(
-            f"volume {files.volume_id} cannot be flushed, so it stays attached: {error} (detach with force gives up "
-            "what was not flushed)"
+            f"volume {files.volume_id} cannot be flushed, so it stays attached: {error} (detaching it with "
+            "--force gives up what was not flushed)"
         ) from error
 
 

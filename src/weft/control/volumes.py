@@ -227,10 +227,13 @@ class Volumes:
             if view.status is Status.DELETING:
                 return
             if self._store.list(ATTACHMENTS, where={"volume_id": volume_id}, limit=1):
-                raise ConflictError(f"volume {row.value.name} can not be deleted, because it's in use")
+                raise ConflictError(
+                    f"volume {row.value.name} can not be deleted, because it's in use; detach it from its hosts first"
+                )
             if self._store.list(SNAPSHOTS, where={"volume_id": volume_id}, limit=1):
                 raise ConflictError(
-                    f"volume {row.value.name} can not be deleted, because it still has snapshots"
+                    f"volume {row.value.name} can not be deleted, because it still has snapshots;"
+                    " delete them first"
                 )
             if view.status not in _DELETABLE:
                 raise ConflictError(

@@ -36,7 +36,7 @@ def unmount(directory: Path, *, lazy: bool = False) -> None:
         return
     if busy:
         users = ", ".join(users_below(directory)) or "a process that this user may not see, or a loop device"
-        raise ConflictError(f"{directory} is in use by {users}: close it first, or detach with force")
+        raise ConflictError(f"{directory} is in use by {users}: close it first, or detach with --force")
     raise UnavailableError(f"{directory} cannot be unmounted: {reason}")
 
 
