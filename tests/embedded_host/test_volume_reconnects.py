@@ -84,7 +84,7 @@ def test_a_slow_network_only_makes_io_slow(
     proxy.delay = 0.01
     connection = _through(proxy, target.new_volume())
     with Volume.open(connection, target.identity, impatient) as volume, checked_writers(volume):
-        time.sleep(1)
+        time.sleep(0.6)
     assert proxy.accepted == 2
 
 
@@ -92,7 +92,7 @@ def test_silence_is_noticed_and_survived_without_haste(
     target: TargetProcess, proxy: Proxy, impatient: VolumeOptions
 ) -> None:
     """Old writes may still be on their way: the target must have given them up before they are sent again."""
-    options = dataclasses.replace(impatient, keep_alive=0.6, connect_timeout=1)
+    options = dataclasses.replace(impatient, keep_alive=0.6, connect_timeout=0.5)
     connection = _through(proxy, target.new_volume())
     with Volume.open(connection, target.identity, options) as volume, checked_writers(volume) as writers:
         time.sleep(0.3)
@@ -108,7 +108,7 @@ def test_silence_is_noticed_and_survived_without_haste(
 def test_a_target_that_hangs_is_given_up_and_loses_nothing_when_it_goes_on(
     target: TargetProcess, proxy: Proxy, impatient: VolumeOptions
 ) -> None:
-    options = dataclasses.replace(impatient, keep_alive=0.5, connect_timeout=1)
+    options = dataclasses.replace(impatient, keep_alive=0.5, connect_timeout=0.5)
     connection = _through(proxy, target.new_volume())
     with Volume.open(connection, target.identity, options) as volume, checked_writers(volume) as writers:
         time.sleep(0.3)
