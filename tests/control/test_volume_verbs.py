@@ -14,7 +14,7 @@ from weft.errors import (
     UnavailableError,
     WeftError,
 )
-from weft.model import GIB, PoolId, PoolState, ProfileId, SnapshotId, StateStatus, Status, VolumeId
+from weft.model import GIB, Export, PoolId, PoolState, ProfileId, SnapshotId, StateStatus, Status, VolumeId
 from weft.names import new_id
 from weft.ports import POOL_STATES, POOLS, PROFILES, VOLUMES, Delete, Key, Put
 from weft.requests import CreateVolumeRequest, ProfileRequest, UpdateRequest
@@ -343,6 +343,12 @@ def test_a_volume_that_could_not_be_made_can_be_deleted_and_books_nothing(plane:
     assert (plane.status(volume), plane.reason(volume)) == (Status.ERROR, "creating volume v failed: full")
     assert plane.service.pools.get(POOL).booked == 0
     plane.service.volumes.delete(ALICE, volume.id)
+    assert plane.service.pools.get(POOL).booked == 0, "its deletion took room that others may have got"
+    stale = Export(volume_id=volume.id, path=plane.driver.path(volume), size=GIB, hosts=())
+    plane.target.create_export(stale)
+    plane.plan.fail("target.remove", UnavailableError("the target does not answer"))
+    plane.node.settle(volume.id)
+    assert (plane.status(volume), plane.service.pools.get(POOL).booked) == (Status.DELETING, 0)
     plane.settle()
     assert plane.volume_ids() == []
 

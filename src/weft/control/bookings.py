@@ -4,7 +4,7 @@ import threading
 from collections import Counter
 from collections.abc import Mapping
 
-from weft.model import PoolId, VolumeId
+from weft.model import PoolId, StateStatus, Volume, VolumeId, VolumeState
 from weft.ports import SNAPSHOTS, VOLUME_STATES, VOLUMES, Key, Revision, Store
 
 
@@ -62,8 +62,15 @@ class Bookings:
             return None
         found = self._store.get(VOLUME_STATES, volume_id)
         has = found.value.size if found is not None else 0
-        is_settled = found is not None and found.value.generation == row.value.generation
-        return row.value.pool_id, has if is_settled else max(has, row.value.size)
+        if found is None or not _is_final(row.value, found.value):
+            return row.value.pool_id, max(has, row.value.size)
+        return row.value.pool_id, has
+
+
+def _is_final(volume: Volume, found: VolumeState) -> bool:
+    """Whether the volume will not get more bytes than it has: all is done, or its making was given up."""
+    given_up = found.status is StateStatus.ERROR and found.size == 0
+    return given_up or found.generation == volume.generation
 
 
 def _booking_of(key: Key) -> Key:

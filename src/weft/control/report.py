@@ -146,7 +146,9 @@ def _failed_volume_state(wanted: Wanted, found: Found, failure: Failure) -> Volu
     volume, here = wanted.volume, found.volume
     before = wanted.state or VolumeState(id=volume.id, status=StateStatus.PENDING, generation=0)
     passing = may_pass(failure)
-    if here is not None and not (volume.deleting and not passing):
+    if volume.deleting:
+        status = before.status if passing else StateStatus.ERROR
+    elif here is not None:
         status = StateStatus.AVAILABLE
     else:
         status = StateStatus.PENDING if passing else StateStatus.ERROR
