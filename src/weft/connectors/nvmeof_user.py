@@ -140,7 +140,7 @@ class NvmeofUserConnector:
 
     def _start(self, files: AttachmentFiles, connection: Connection) -> Path:
         try:
-            files.mountpoint.mkdir(mode=0o700)
+            _make_mountpoint(files.mountpoint)
             daemon = start_daemon(
                 [sys.executable, "-P", "-m", _PROCESS, str(files.record)],
                 log=files.log,
@@ -170,6 +170,15 @@ def _read(files: AttachmentFiles) -> Attachment | None:
         return files.read()
     except DataError:
         return None
+
+
+def _make_mountpoint(directory: Path) -> None:
+    try:
+        directory.mkdir(mode=0o700)
+    except OSError as error:
+        raise UnavailableError(
+            f"{directory} cannot be made to show the volume in: {error.strerror}"
+        ) from error
 
 
 def _check_same(attachment: Attachment, connection: Connection) -> Path:

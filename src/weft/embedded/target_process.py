@@ -21,6 +21,7 @@ from weft.embedded.target.control_server import ControlServer
 from weft.embedded.target.nvme_target import NvmeTarget
 from weft.embedded.target.settings import DEFAULT_LIMITS, Limits, TargetSettings, decode_settings, settings_of
 from weft.errors import ConflictError, UnavailableError, WeftError
+from weft.logs import configure_logging
 
 _log = logging.getLogger("weft.embedded.target_process")  # also where this is __main__
 
@@ -117,9 +118,7 @@ def main() -> int:
     except WeftError as error:
         sys.stderr.write(f"{error}\n")
         return _FAILED
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    configure_logging(settings.log_level, limited=True)
     try:
         return serve(settings)
     except WeftError as error:

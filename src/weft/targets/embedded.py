@@ -46,7 +46,7 @@ _STOP_SECONDS: Final = 30.0
 _DYING_SECONDS: Final = 5.0
 _LARGEST_LOG: Final = 16 * 2**20
 _LONGEST_SAYING: Final = 4096
-_LOG_PREFIX: Final = re.compile(r"^[-0-9]{10} [0-9:,]+ [A-Z]+ [\w.]+: ")
+_LOG_PREFIX: Final = re.compile(r"^[-0-9]{10}T[0-9:]+Z [A-Z]+ +[\w.]+: ")
 
 
 class EmbeddedTarget:

@@ -18,6 +18,7 @@ from weft.embedded.host.fuse import MOUNT_OPTIONS, VolumeOperations, load_mfusep
 from weft.embedded.host.fuse_control import ControlServer, Flush, Ready, Refresh, Request
 from weft.embedded.host.volume import Volume
 from weft.errors import UnavailableError, UnsupportedError, WeftError
+from weft.logs import configure_logging
 
 _log = logging.getLogger(__name__)
 
@@ -161,7 +162,5 @@ def _clean_up(files: AttachmentFiles) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
+    configure_logging("info", limited=True)
     sys.exit(main(Path(sys.argv[1])))
