@@ -54,6 +54,7 @@ def serve(config: Config, *, stop: threading.Event | None = None) -> None:
         keeper = TargetKeeper(target)
         keeper.start()
         stack.callback(keeper.stop)
+        _tell_of_unbound_portals(target)
         node = Node(NodeId(config.node_name), store, drivers, {Protocol.NVMEOF: target})
         node.start()
         stack.callback(node.stop)
@@ -149,6 +150,17 @@ def _retire(store: Store, pool: Pool) -> list[Write]:
     reason = f"pool {pool.name} is no longer in the configuration, and volumes are still in it"
     _log.warning("%s", reason)
     return [Put(POOL_STATES, PoolState(id=pool.id, status=StateStatus.ERROR, reason=reason))]
+
+
+def _tell_of_unbound_portals(target: EmbeddedTarget) -> None:
+    try:
+        for portal in target.status().portals:
+            if not portal.bound:
+                _log.warning(
+                    "portal %s cannot be bound yet: %s; it is tried again", portal.portal, portal.reason
+                )
+    except WeftError as error:
+        _log.warning("the target does not tell its portals: %s", error)
 
 
 def _stop_idle_target(target: EmbeddedTarget) -> None:
