@@ -68,3 +68,34 @@ class CommandError(WeftError):
 
 class RevisionConflictError(ConflictError):
     """A row changed between reading and writing it; read again and repeat."""
+
+
+_INVALID_VALUE = "invalidValue"
+_INTERNAL = "internal"
+_KINDS: dict[str, type[WeftError]] = {
+    "notFound": NotFoundError,
+    "conflict": ConflictError,
+    "noSpace": NoSpaceError,
+    "unauthenticated": UnauthenticatedError,
+    "permissionDenied": PermissionDeniedError,
+    "unsupported": UnsupportedError,
+    "unavailable": UnavailableError,
+    "data": DataError,
+}
+
+
+def kind_of(error: WeftError) -> str:
+    """The word by which an error's class is told to another process; error_of makes the error of it again there."""
+    if isinstance(error, InvalidValueError):
+        return _INVALID_VALUE
+    return next((kind for kind, each in _KINDS.items() if isinstance(error, each)), _INTERNAL)
+
+
+def error_of(kind: str, text: str, field: str = "") -> WeftError:
+    """The error that another process told of: its kind, its text and, for an invalid value, the field.
+
+    An unknown kind gives the root of the tree.
+    """
+    if kind == _INVALID_VALUE:
+        return InvalidValueError(field, text.removeprefix(f"{field}: "))
+    return _KINDS.get(kind, WeftError)(text)

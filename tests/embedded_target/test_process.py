@@ -383,7 +383,7 @@ def test_nonsense_on_the_control_socket_is_answered_with_an_error(
         connection.connect(str(config.target_socket))
         connection.sendall(line + encode_line(StatusRequest()))
         with connection.makefile("rb") as lines:
-            assert json.loads(lines.readline())["kind"] == "InvalidValueError"
+            assert json.loads(lines.readline())["kind"] == "invalidValue"
             assert json.loads(lines.readline())["pid"] == target.status().pid
 
 

@@ -2,31 +2,8 @@
 
 import msgspec
 
-from weft.errors import (
-    ConflictError,
-    DataError,
-    InvalidValueError,
-    NoSpaceError,
-    NotFoundError,
-    PermissionDeniedError,
-    UnauthenticatedError,
-    UnavailableError,
-    UnsupportedError,
-    WeftError,
-)
+from weft.errors import InvalidValueError, WeftError, error_of, kind_of
 
-_KINDS: dict[str, type[WeftError]] = {
-    "notFound": NotFoundError,
-    "conflict": ConflictError,
-    "noSpace": NoSpaceError,
-    "unauthenticated": UnauthenticatedError,
-    "permissionDenied": PermissionDeniedError,
-    "unsupported": UnsupportedError,
-    "unavailable": UnavailableError,
-    "data": DataError,
-}
-_INVALID_VALUE = "invalidValue"
-_INTERNAL = "internal"
 _LONGEST_MESSAGE = 2048
 
 
@@ -38,16 +15,11 @@ class ErrorObject(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     @classmethod
     def of(cls, error: WeftError, code: int) -> "ErrorObject":
-        message = _bounded(str(error))
-        if isinstance(error, InvalidValueError):
-            return cls(code=code, message=message, kind=_INVALID_VALUE, field=error.field)
-        kind = next((name for name, each in _KINDS.items() if isinstance(error, each)), _INTERNAL)
-        return cls(code=code, message=message, kind=kind)
+        field = error.field if isinstance(error, InvalidValueError) else ""
+        return cls(code=code, message=_bounded(str(error)), kind=kind_of(error), field=field)
 
     def error(self) -> WeftError:
-        if self.kind == _INVALID_VALUE:
-            return InvalidValueError(self.field, self.message.removeprefix(f"{self.field}: "))
-        return _KINDS.get(self.kind, WeftError)(self.message)
+        return error_of(self.kind, self.message, self.field)
 
 
 def _bounded(text: str) -> str:

@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from weft import errors
+from weft.embedded.failed import Failed
 from weft.errors import InvalidValueError, UnavailableError, WeftError
 
 MAXIMUM_LINE: Final = 65536
@@ -45,30 +45,10 @@ class State(msgspec.Struct, frozen=True, tag="state"):
     size: int
 
 
-class Failed(msgspec.Struct, frozen=True, tag="failed"):
-    """An error of weft.errors: its class, and what makes it again."""
-
-    kind: str
-    text: str
-    field: str = ""
-
-
 Reply = State | Failed
 
 _requests: Final[msgspec.json.Decoder[Request]] = msgspec.json.Decoder(Request)
 _replies: Final[msgspec.json.Decoder[Reply]] = msgspec.json.Decoder(Reply)
-_KINDS: Final[dict[str, type[WeftError]]] = {
-    each.__name__: each
-    for each in (
-        errors.NotFoundError,
-        errors.ConflictError,
-        errors.NoSpaceError,
-        errors.PermissionDeniedError,
-        errors.UnsupportedError,
-        errors.UnavailableError,
-        errors.DataError,
-    )
-}
 
 
 def ask(path: Path, request: Request, timeout: float) -> State:
@@ -100,7 +80,7 @@ def ask(path: Path, request: Request, timeout: float) -> State:
             f"the process that serves volume {path.stem} ended before it answered"
         ) from None
     if isinstance(reply, Failed):
-        raise _error_of(reply)
+        raise reply.error()
     return reply
 
 
@@ -187,23 +167,10 @@ class ControlServer:
                 try:
                     reply: Reply = State(self._answer(_requests.decode(line)))
                 except msgspec.DecodeError as error:
-                    reply = Failed(InvalidValueError.__name__, str(error), "request")
+                    reply = Failed.of(InvalidValueError("request", str(error)))
                 except WeftError as error:
-                    reply = _failed(error)
+                    reply = Failed.of(error)
                 connection.sendall(msgspec.json.encode(reply) + b"\n")
-
-
-def _failed(error: WeftError) -> Failed:
-    if isinstance(error, InvalidValueError):
-        return Failed(InvalidValueError.__name__, error.reason, error.field)
-    kind = next((name for name, each in _KINDS.items() if isinstance(error, each)), WeftError.__name__)
-    return Failed(kind, str(error))
-
-
-def _error_of(reply: Failed) -> WeftError:
-    if reply.kind == InvalidValueError.__name__:
-        return InvalidValueError(reply.field, reply.text)
-    return _KINDS.get(reply.kind, WeftError)(reply.text)
 
 
 def _peer_uid(connection: socket.socket) -> int:

@@ -12,9 +12,9 @@ from typing import Final, Self, TypeVar
 
 import msgspec
 
-from weft import errors
+from weft.embedded.failed import Failed
 from weft.embedded.target.settings import TargetSettings
-from weft.errors import InvalidValueError, UnavailableError, WeftError
+from weft.errors import InvalidValueError, UnavailableError
 from weft.model import Export, FoundExport
 
 CONTROL_VERSION: Final = 1
@@ -100,42 +100,8 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
     pass
 
 
-class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
-    """An error of weft.errors: its class, and field and text that make it again."""
-
-    kind: str
-    text: str
-    field: str = ""
-
-
 Reply = TargetStatus | Exported | Exports | Released | Done | Failed
 ReplyT = TypeVar("ReplyT", TargetStatus, Exported, Exports, Released, Done)
-
-_KINDS: Final[dict[str, type[WeftError]]] = {
-    each.__name__: each
-    for each in (
-        errors.NotFoundError,
-        errors.ConflictError,
-        errors.NoSpaceError,
-        errors.PermissionDeniedError,
-        errors.UnsupportedError,
-        errors.UnavailableError,
-        errors.DataError,
-    )
-}
-
-
-def failed(error: WeftError) -> Failed:
-    if isinstance(error, InvalidValueError):
-        return Failed(kind="InvalidValueError", text=error.reason, field=error.field)
-    kind = next((name for name, each in _KINDS.items() if isinstance(error, each)), "WeftError")
-    return Failed(kind=kind, text=str(error))
-
-
-def error_of(reply: Failed) -> WeftError:
-    if reply.kind == "InvalidValueError":
-        return InvalidValueError(reply.field, reply.text)
-    return _KINDS.get(reply.kind, WeftError)(reply.text)
 
 
 def encode_line(message: Request | Reply) -> bytes:
@@ -204,7 +170,7 @@ class ControlClient:
             raise UnavailableError(f"the target at {self._path} went away before it answered")
         reply = decode_reply(line)
         if isinstance(reply, Failed):
-            raise error_of(reply)
+            raise reply.error()
         if not isinstance(reply, reply_type):
             raise UnavailableError(f"the target at {self._path} answered something else: {reply}")
         return reply

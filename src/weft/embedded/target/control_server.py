@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from weft.embedded.failed import Failed
 from weft.embedded.target.control import (
     MAXIMUM_LINE,
     CreateExport,
@@ -28,7 +29,6 @@ from weft.embedded.target.control import (
     Stop,
     decode_request,
     encode_line,
-    failed,
 )
 from weft.embedded.target.namespace import Hold
 from weft.embedded.target.nvme_target import NvmeTarget
@@ -135,9 +135,9 @@ class _Session:
         try:
             return self._carry_out(decode_request(line))
         except WeftError as error:
-            return failed(error)
+            return Failed.of(error)
         except OSError as error:
-            return failed(_storage_error(error))
+            return Failed.of(_storage_error(error))
 
     def close(self) -> None:
         for hold in self._holds.values():
