@@ -196,6 +196,15 @@ def test_connections_are_bounded_and_come_free_again(
         pytest.fail("no connection came free")
 
 
+def test_connections_that_ask_for_nothing_do_not_keep_hosts_out(make_workshop: MakeWorkshop) -> None:
+    workshop = make_workshop(max_connections=8)
+    export = workshop.export(HOST_A)
+    idle = [workshop.connection() for _ in range(20)]
+    with workshop.attach(export, queues=2) as host:
+        assert host.io[0].call(Flush(nsid=1)).status.ok
+    assert idle[0].is_lost(3)
+
+
 def test_discovery_cannot_take_all_connections(make_workshop: MakeWorkshop) -> None:
     workshop = make_workshop(max_connections=8)
     discovery = "nqn.2014-08.org.nvmexpress.discovery"

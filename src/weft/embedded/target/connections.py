@@ -15,23 +15,32 @@ from weft.embedded.target.settings import Limits
 _log = logging.getLogger(__name__)
 
 _QUIET_SECONDS: Final = 1.0
+_ROOM_SECONDS: Final = 1.0
+_STRANGERS_SHARE: Final = 4
+"""One in so many connections may be of somebody who has not been let in yet."""
 
 
 class Connections:
-    """Starts a QueuePair for every accepted socket, up to a maximum. Owns their threads."""
+    """Starts a QueuePair for every accepted socket, up to a maximum. Owns their threads.
+
+    Those whose Connect has not succeeded yet have a share of the maximum; when it is used up the one that has waited
+    longest makes room for the next, so that idle connections of strangers cannot keep hosts out.
+    """
 
     def __init__(self, maximum: int, connect: Connector, limits: Limits) -> None:
         self._maximum = maximum
         self._connect = connect
         self._limits = limits
         self._lock = threading.Lock()
-        self._pairs: set[QueuePair] = set()
+        self._strangers = max(1, maximum // _STRANGERS_SHARE)
+        self._pairs: dict[QueuePair, None] = {}
         self._stopping = False
         self._refused = 0
         self._quiet_until = 0.0
 
     def accept(self, connection: socket.socket, portal: NvmeofPortal) -> None:
         """Serve a connection, or close it at once if there are too many."""
+        self._make_room()
         with self._lock:
             full = len(self._pairs) >= self._maximum
             if not (full or self._stopping):
@@ -43,11 +52,21 @@ class Connections:
                 except (OSError, RuntimeError) as error:  # out of descriptors, out of threads
                     _log.error("a connection to %s cannot be served: %s", portal, error)
                 else:
-                    self._pairs.add(pair)
+                    self._pairs[pair] = None
                     return
         if full:
             self._log_refusal(portal)
         connection.close()
+
+    def _make_room(self) -> None:
+        with self._lock:
+            strangers = [each for each in self._pairs if not each.host_nqn]
+            full = len(self._pairs) >= self._maximum
+        surplus = strangers[: max(0, len(strangers) - self._strangers + 1)]
+        for each in surplus:
+            each.stop()
+        if full and surplus:
+            surplus[0].join(_ROOM_SECONDS)
 
     def by_host(self) -> dict[str, int]:
         """How many connections each host NQN has."""
@@ -72,7 +91,7 @@ class Connections:
 
     def _forget(self, pair: QueuePair) -> None:
         with self._lock:
-            self._pairs.discard(pair)
+            self._pairs.pop(pair, None)
 
     def _log_refusal(self, portal: NvmeofPortal) -> None:
         """One line a second says enough to a person, and does not fill the disk."""
