@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -131,29 +131,35 @@ def make_world(
     """with_node False: intent is written and nobody acts on it."""
     plan = CrashPlan()
     driver = FakeVolumeDriver(plan)
-    store = store_type(config.database)
-    service = Service(store)
-    service.profiles.ensure_default()
-    pool = Pool(
-        id=POOL_ID, name="default", node_id=NodeId("node"), created_at=NOON, capabilities={"diskType": "SSD"}
-    )
-    store.transact({}, [Put(POOLS, pool)])
-    node = Node(NodeId("node"), store, {POOL_ID: driver}, {Protocol.NVMEOF: FakeTarget()}, workers=2)
-    node.measure_pools()
-    server = ApiServer(service, config)
-    server.start()
-    if with_node:
-        node.start()
-    try:
+    with ExitStack() as stack:
+        store = stack.enter_context(closing(store_type(config.database)))
+        service = Service(store)
+        service.profiles.ensure_default()
+        pool = Pool(
+            id=POOL_ID,
+            name="default",
+            node_id=NodeId("node"),
+            created_at=NOON,
+            capabilities={"diskType": "SSD"},
+        )
+        store.transact({}, [Put(POOLS, pool)])
+        node = Node(NodeId("node"), store, {POOL_ID: driver}, {Protocol.NVMEOF: FakeTarget()}, workers=2)
+        node.measure_pools()
+        if with_node:
+            node.start()
+            stack.callback(_stop, node, store)
+        server = ApiServer(service, config)
+        server.start()
+        stack.callback(server.stop)
         yield World(config, store, service, driver, plan, server)
-    finally:
-        server.stop()
-        stopping = InBackground(node.stop)
-        while with_node and not stopping.is_done:
-            store.transact({}, [])  # wakes the node's watch, which would look up only after a second
-            time.sleep(0.005)
-        stopping.result()
-        store.close()
+
+
+def _stop(node: Node, store: SqliteStore) -> None:
+    stopping = InBackground(node.stop)
+    while not stopping.is_done:
+        store.transact({}, [])  # wakes the node's watch, which would look up only after a second
+        time.sleep(0.005)
+    stopping.result()
 
 
 def free_port(address: str = "127.0.0.1") -> int:

@@ -111,8 +111,8 @@ def test_a_damaged_page_is_an_error_and_never_a_wrong_answer(path: Path, store: 
     with path.open("r+b") as file:
         file.seek(8192)
         file.write(os.urandom(path.stat().st_size - 8192))
-    with pytest.raises(DataError, match=r"weft\.db cannot be used"):
-        SqliteStore(path).list(CLAIMS)
+    with pytest.raises(DataError, match=r"weft\.db cannot be used"), closing(SqliteStore(path)) as damaged:
+        damaged.list(CLAIMS)
 
 
 @pytest.mark.parametrize("body", ['{"id":"a"}', '{"id":"a","owner":5}', '"a"', "[]"])

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import select
 import socket
+import struct
 import threading
 import time
 from collections import deque
@@ -345,6 +346,9 @@ class QueuePair:
     def _close(self) -> None:
         with self._close_lock:
             self._closed = True
+            if self._outgoing:
+                # Behind data that the host does not take, an orderly end would wait in the kernel for minutes.
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self._socket.close()
             self._wake.close()
         try:
