@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from weft.described import described
 from weft.errors import DataError, NoSpaceError, RevisionConflictError, UnavailableError, WeftError
 from weft.ports import Changes, Delete, Key, Revision, Row, Table, Write
 
@@ -164,7 +165,7 @@ class SqliteStore:
 
     def _row(self, table: Table[RowT], body: str, revision: int) -> Row[RowT]:
         try:
-            return Row(msgspec.json.decode(body, type=table.row), Revision(revision))
+            return Row(msgspec.json.decode(body, type=described(table.row)), Revision(revision))
         except msgspec.DecodeError as error:
             raise DataError(f"a row of {table.name} in {self._path} cannot be read: {error}") from error
 

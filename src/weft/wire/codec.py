@@ -7,6 +7,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import inspect
 
+from weft.described import described
 from weft.errors import DataError, InvalidValueError
 
 DecodedT = TypeVar("DecodedT")
@@ -39,7 +40,9 @@ def decode_body(body: bytes, shape: type[DecodedT]) -> DecodedT:
         raise InvalidValueError("body", "is empty; it must be a JSON object")
     try:
         value = msgspec.json.decode(body)
-        return msgspec.convert({} if value is None else _fold(value, inspect.type_info(shape)), shape)
+        return msgspec.convert(
+            {} if value is None else _fold(value, inspect.type_info(shape)), described(shape)
+        )
     except msgspec.ValidationError as error:
         raise _refusal(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -51,7 +54,7 @@ def decode_body(body: bytes, shape: type[DecodedT]) -> DecodedT:
 def decode_reply(body: bytes, shape: type[DecodedT]) -> DecodedT:
     """Read what a server answered. Raises DataError when it is not what weft's API answers."""
     try:
-        return msgspec.json.decode(body, type=shape)
+        return msgspec.json.decode(body, type=described(shape))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DataError(f"the answer is not one of weft's API ({error}); is the endpoint right?") from None
 

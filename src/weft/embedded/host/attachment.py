@@ -23,6 +23,7 @@ from typing import Final
 import msgspec
 
 from weft.connection import NvmeofConnection, from_data, to_data
+from weft.described import described
 from weft.embedded.host.identity import HostIdentity
 from weft.embedded.host.options import VolumeOptions
 from weft.embedded.host.process import ProcessIdentity
@@ -107,7 +108,7 @@ class AttachmentFiles:
         except OSError as error:
             raise DataError(f"{self.record} cannot be read: {error.strerror}") from None
         try:
-            record = msgspec.json.decode(text, type=_Record)
+            record = msgspec.json.decode(text, type=described(_Record))
             connection = from_data(record.connection)
         except (msgspec.MsgspecError, UnicodeDecodeError, WeftError) as error:
             raise DataError(f"{self.record} is damaged: {error}") from None
