@@ -31,7 +31,7 @@ class WeftUnderDemo:
         port = _free_port()
         self.config.write_text(
             f'data_dir = "{directory / "data"}"\nruntime_dir = "{directory / "run"}"\n'
-            f'[target]\nportals = ["127.0.0.1:{port}"]\n[[pools]]\nname = "demo"\n'
+            f'[target]\nkind = "embedded"\nportals = ["127.0.0.1:{port}"]\n[host]\nconnector = "embedded"\n[[pools]]\nname = "demo"\n'
             "over_commit = 1000\n"  # the demo must not need as much room as it promises
         )
 

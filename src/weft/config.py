@@ -7,6 +7,7 @@ import ipaddress
 import os
 import re
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import combinations
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from weft.connection import NvmeofPortal
+from weft.connection import LOOP_PORTAL, NvmeofPortal
 from weft.errors import InvalidValueError, WeftError
 from weft.model import Transport
 from weft.names import (
@@ -39,13 +40,40 @@ class ApiAuth(StrEnum):
 
 class PoolKind(StrEnum):
     FILE = "file"
+    LVM = "lvm"
+
+
+class Provisioning(StrEnum):
+    """How an LVM pool gives out room: as it is written to, from a thin pool, or all at once."""
+
+    THIN = "thin"
+    THICK = "thick"
 
 
 class TargetKind(StrEnum):
+    """Whose NVMe-oF target serves: the kernel's (nvmet), weft's own, or the kernel's where there is one."""
+
+    AUTO = "auto"
+    NVMET = "nvmet"
     EMBEDDED = "embedded"
 
 
-_CHOICES: dict[str, type[StrEnum]] = {"api.auth": ApiAuth, "pools.kind": PoolKind, "target.kind": TargetKind}
+class ConnectorKind(StrEnum):
+    """Whose NVMe-oF host attaches: the kernel's, weft's own (FUSE), or the kernel's where there is one."""
+
+    AUTO = "auto"
+    KERNEL = "kernel"
+    EMBEDDED = "embedded"
+
+
+_CHOICES: dict[str, type[StrEnum]] = {
+    "api.auth": ApiAuth,
+    "pools.kind": PoolKind,
+    "pools.provisioning": Provisioning,
+    "target.kind": TargetKind,
+    "target.portals.transport": Transport,
+    "host.connector": ConnectorKind,
+}
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -60,11 +88,18 @@ class ApiSection(_Section, frozen=True):
 
 
 class PoolSection(_Section, frozen=True):
-    """One pool. `path`: the directory of a file pool. `over_commit`: bytes promised for each byte there is."""
+    """One pool. `over_commit`: bytes promised for each byte there is.
+
+    `path`: the directory of a file pool. `volume_group`, `provisioning`, `thin_pool`, `warn_percent`: of an LVM pool.
+    """
 
     name: str = "default"
     kind: PoolKind = PoolKind.FILE
     path: str = ""
+    volume_group: str = ""
+    provisioning: Provisioning = Provisioning.THIN
+    thin_pool: str = "thinpool"
+    warn_percent: int = 80
     over_commit: float = 1.0
     availability_zone: str = "default"
     multi_attach: bool = True
@@ -72,11 +107,30 @@ class PoolSection(_Section, frozen=True):
     capabilities: dict[str, str] = {}
 
 
-class TargetSection(_Section, frozen=True):
-    """`portals`: where the target listens. Times in seconds."""
+class PortalSection(_Section, frozen=True):
+    """A portal with options of its own, kernel target only; 0 stands for the kernel's default.
 
-    kind: TargetKind = TargetKind.EMBEDDED
-    portals: tuple[str, ...] = (f"127.0.0.1:{NVMEOF_PORT}",)
+    `inline_data_size`: bytes that a host may send with a command (nvmet's param_inline_data_size).
+    `max_queue_size`: entries of a queue (nvmet's param_max_queue_size, from Linux 6.9).
+    """
+
+    address: str = ""
+    port: int = NVMEOF_PORT
+    transport: Transport = Transport.TCP
+    inline_data_size: int = 0
+    max_queue_size: int = 0
+
+
+class TargetSection(_Section, frozen=True):
+    """`portals`: where the target listens. Times in seconds.
+
+    `restore_seconds`: for how long, after a restart of the machine, the kernel's target waits for all volumes to be
+    there before it lets hosts connect again.
+    """
+
+    kind: TargetKind = TargetKind.AUTO
+    portals: tuple[str | PortalSection, ...] = (f"127.0.0.1:{NVMEOF_PORT}",)
+    restore_seconds: float = 120.0
     nqn_prefix: str = DEFAULT_NQN_PREFIX
     allow_any_host: bool = False
     snapshot_hold_seconds: float = 20.0
@@ -85,12 +139,19 @@ class TargetSection(_Section, frozen=True):
 
 
 class HostSection(_Section, frozen=True):
-    """`nqn` and `id`: this host's identity, made once when they are not given. Times in seconds."""
+    """`nqn` and `id`: this host's identity, made once when they are not given. Times in seconds.
 
+    `transport`: the only one to connect by; empty: the best that this host and the portals have. `io_queues`: for
+    each controller; 0: as many as the kernel sees fit.
+    """
+
+    connector: ConnectorKind = ConnectorKind.AUTO
     nqn: str = ""
     id: str = ""
+    transport: str = ""
+    io_queues: int = 0
     reconnect_delay: float = 1.0
-    controller_loss_timeout: float = 600.0
+    controller_loss_timeout: float = 3600.0
     keep_alive: float = 5.0
 
 
@@ -146,10 +207,17 @@ class Config:
         return self.runtime_dir / "attached"
 
     def pool_path(self, pool: PoolSection) -> Path:
+        """Below it are the paths of the pool's volumes."""
+        if pool.kind is PoolKind.LVM:
+            return Path("/dev") / pool.volume_group
         return Path(pool.path) if pool.path else self.data_dir / "pools" / pool.name
 
     def portals(self) -> tuple[NvmeofPortal, ...]:
-        return tuple(parse_portal("target.portals", each) for each in self.target.portals)
+        return tuple(_portal(each) for each in self.target.portals)
+
+    def portal_options(self) -> dict[NvmeofPortal, PortalSection]:
+        """The portals, in their order, with the options of each."""
+        return {_portal(each): _options(each) for each in self.target.portals}
 
 
 def default_config_path() -> Path | None:
@@ -212,17 +280,41 @@ def parse_listen(field: str, value: str) -> tuple[str, int]:
 
 
 def parse_portal(field: str, value: str) -> NvmeofPortal:
-    """`address:port`, an IPv6 address in brackets; without a port the registered one, 4420."""
-    matched = re.fullmatch(r"(?:\[(?P<v6>[^\]]+)\]|(?P<v4>[^:\[\]]+))(?::(?P<port>\d+))?", value)
+    """What str(NvmeofPortal) writes: `address:port` for tcp, `rdma://address:port`, `loop`.
+
+    An IPv6 address is in brackets; without a port it is the registered one, 4420.
+    """
+    if value == Transport.LOOP.value:
+        return LOOP_PORTAL
+    matched = re.fullmatch(
+        r"(?:(?P<transport>tcp|rdma)://)?(?:\[(?P<v6>[^\]]+)\]|(?P<v4>[^:/\[\]]+))(?::(?P<port>\d+))?", value
+    )
     if matched is None:
         raise InvalidValueError(
-            field, f"{value!r} is not address:port, such as 192.0.2.1:4420 or [2001:db8::1]:4420"
+            field,
+            f"{value!r} is not address:port, such as 192.0.2.1:4420, [2001:db8::1]:4420 or rdma://192.0.2.1:4420",
         )
     return NvmeofPortal(
-        transport=Transport.TCP,
+        transport=Transport(matched["transport"] or Transport.TCP),
         address=check_address(field, matched["v6"] or matched["v4"]),
         port=check_port(field, matched["port"] or NVMEOF_PORT),
     )
+
+
+def _portal(written: str | PortalSection) -> NvmeofPortal:
+    if isinstance(written, str):
+        return parse_portal("target.portals", written)
+    if written.transport is Transport.LOOP:
+        return LOOP_PORTAL
+    return NvmeofPortal(
+        transport=written.transport,
+        address=check_address("target.portals.address", written.address),
+        port=check_port("target.portals.port", written.port),
+    )
+
+
+def _options(written: str | PortalSection) -> PortalSection:
+    return written if isinstance(written, PortalSection) else PortalSection()
 
 
 def _read(source: Path) -> ConfigFile:
@@ -254,11 +346,15 @@ def _validation_error(source: Path, message: str) -> WeftError:
 def _check_target(target: TargetSection) -> None:
     if not target.portals:
         raise InvalidValueError("target.portals", "must name at least one address:port")
-    portals = [parse_portal("target.portals", each) for each in target.portals]
-    if len(set(portals)) != len(portals):
+    portals = [_portal(each) for each in target.portals]
+    if len({(portal.transport is Transport.RDMA, portal.endpoint) for portal in portals}) != len(portals):
         raise InvalidValueError("target.portals", "names the same address and port twice")
+    if target.kind is TargetKind.EMBEDDED:
+        check_embedded_portals(portals)
+    for each in target.portals:
+        _check_portal_options(_options(each))
     for portal in portals:
-        if ipaddress.ip_address(portal.address).is_unspecified:
+        if portal.transport is not Transport.LOOP and ipaddress.ip_address(portal.address).is_unspecified:
             raise InvalidValueError(
                 "target.portals", f"{portal} stands for any address; name those that hosts are to connect to"
             )
@@ -268,11 +364,36 @@ def _check_target(target: TargetSection) -> None:
         )
     check_nqn("target.nqn_prefix", target.nqn_prefix + new_id())
     _check_range("target.snapshot_hold_seconds", target.snapshot_hold_seconds, 0.1, 3600)
+    _check_range("target.restore_seconds", target.restore_seconds, 0, 3600)
     _check_range("target.max_connections", target.max_connections, 2, 65536)
     _check_range("target.max_io_queues", target.max_io_queues, 1, 128)
 
 
+def check_embedded_portals(portals: Sequence[NvmeofPortal]) -> None:
+    """Raises InvalidValueError for a portal that the embedded target cannot serve."""
+    for portal in portals:
+        if portal.transport is not Transport.TCP:
+            raise InvalidValueError(
+                "target.portals",
+                f"{portal}: the embedded target serves tcp alone; the kernel's serves rdma and loop",
+            )
+
+
+def _check_portal_options(options: PortalSection) -> None:
+    """From 1: nvmet takes no connection with an inline data size of 0, which here stands for its default."""
+    _check_range("target.portals.inline_data_size", options.inline_data_size, 0, 16384)
+    _check_range("target.portals.max_queue_size", options.max_queue_size, 0, 1024)
+    if 0 < options.max_queue_size < 16:
+        raise InvalidValueError("target.portals.max_queue_size", f"{options.max_queue_size} is less than 16")
+
+
 def _check_host(host: HostSection) -> None:
+    if host.transport not in {"", *Transport}:
+        raise InvalidValueError(
+            "host.transport",
+            f"{host.transport!r} is none of {', '.join(Transport)}; empty: the best there is",
+        )
+    _check_range("host.io_queues", host.io_queues, 0, 1024)
     if host.nqn:
         check_nqn("host.nqn", host.nqn)
     if bool(host.nqn) != bool(host.id):
@@ -295,6 +416,7 @@ def _check_pools(pools: tuple[PoolSection, ...]) -> None:
         if pool.name.strip(".") == "":
             raise InvalidValueError("pools.name", f"{pool.name!r} cannot be the name of a directory")
         _check_range("pools.over_commit", pool.over_commit, 1.0, 1000)
+        _check_volume_group(pool)
         check_name("pools.availability_zone", pool.availability_zone)
         check_text("pools.description", pool.description)
         for key, value in pool.capabilities.items():
@@ -302,9 +424,42 @@ def _check_pools(pools: tuple[PoolSection, ...]) -> None:
             check_text(f"pools.capabilities.{key}", value)
 
 
+_LVM_NAME = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9_+.-]{0,126}")
+"""Names of volume groups and logical volumes, lvm(8)."""
+
+
+def _check_volume_group(pool: PoolSection) -> None:
+    if pool.kind is not PoolKind.LVM:
+        if pool.volume_group:
+            raise InvalidValueError("pools.volume_group", f"pool {pool.name} is of kind {pool.kind}, not lvm")
+        return
+    if pool.path:
+        raise InvalidValueError("pools.path", f"pool {pool.name} is of kind lvm: give volume_group instead")
+    if not pool.volume_group:
+        raise InvalidValueError("pools.volume_group", f"pool {pool.name} is of kind lvm and needs one")
+    names = {"pools.volume_group": pool.volume_group}
+    if pool.provisioning is Provisioning.THIN:
+        names["pools.thin_pool"] = pool.thin_pool
+    for field, name in names.items():
+        if not _LVM_NAME.fullmatch(name):
+            raise InvalidValueError(field, f"{name!r} is not a name that LVM takes")
+    _check_range("pools.warn_percent", pool.warn_percent, 1, 100)
+
+
 def _check_pool_paths(config: Config) -> None:
     """Pools that share a directory, by whatever name, would count and sweep each other's volumes."""
-    real = [(pool.name, Path(os.path.realpath(config.pool_path(pool)))) for pool in config.pools]
+    groups = [
+        (pool.volume_group, pool.thin_pool if pool.provisioning is Provisioning.THIN else "")
+        for pool in config.pools
+        if pool.kind is PoolKind.LVM
+    ]
+    if len(set(groups)) != len(groups):
+        raise InvalidValueError("pools.volume_group", "two pools have the same volume group and thin pool")
+    real = [
+        (pool.name, Path(os.path.realpath(config.pool_path(pool))))
+        for pool in config.pools
+        if pool.kind is PoolKind.FILE
+    ]
     for (name, path), (other, its_path) in combinations(real, 2):
         if path == its_path or path in its_path.parents or its_path in path.parents:
             raise InvalidValueError(

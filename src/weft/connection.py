@@ -4,10 +4,18 @@ import ipaddress
 import re
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from weft.errors import InvalidValueError
-from weft.model import AddressFamily, AttachmentId, Protocol, StateStatus, Transport, VolumeId
+from weft.model import (
+    AddressFamily,
+    AttachmentId,
+    DhChapSecrets,
+    Protocol,
+    StateStatus,
+    Transport,
+    VolumeId,
+)
 from weft.names import check_address, check_nqn, check_port
 
 _ADDRESS_AND_PORT = re.compile(r"(?:\[(?P<v6>[^\[\]]+)\]|(?P<v4>[^:\[\]]+)):(?P<port>[0-9]+)")
@@ -18,7 +26,10 @@ ANY_HOST = "ALL"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NvmeofPortal:
-    """Where an NVM subsystem can be reached: transport, address without brackets, and service id (port)."""
+    """Where an NVM subsystem can be reached: transport, address without brackets, and service id (port).
+
+    The loop transport leads to the node's own subsystems and has neither address nor port: see LOOP_PORTAL.
+    """
 
     transport: Transport
     address: str
@@ -26,21 +37,44 @@ class NvmeofPortal:
 
     @property
     def family(self) -> AddressFamily:
+        """Not for the loop transport, which has no address."""
         return AddressFamily.IPV6 if ipaddress.ip_address(self.address).version == 6 else AddressFamily.IPV4
 
-    def __str__(self) -> str:
+    @property
+    def endpoint(self) -> str:
+        """`address:port`, an IPv6 address in brackets; empty for the loop transport."""
+        if self.transport is Transport.LOOP:
+            return ""
         address = f"[{self.address}]" if ":" in self.address else self.address
         return f"{address}:{self.port}"
+
+    def __str__(self) -> str:
+        """As the configuration names it: `192.0.2.1:4420`, `rdma://192.0.2.1:4420`, `loop`."""
+        match self.transport:
+            case Transport.TCP:
+                return self.endpoint
+            case Transport.LOOP:
+                return Transport.LOOP.value
+            case _:
+                return f"{self.transport.value}://{self.endpoint}"
+
+
+LOOP_PORTAL = NvmeofPortal(transport=Transport.LOOP, address="", port=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NvmeofConnection:
-    """A subsystem that holds one volume, the portals that lead to it, and the host NQN that it lets in."""
+    """A subsystem that holds one volume, the portals that lead to it, and the host NQN that it lets in.
+
+    secrets are only there for a host that must authenticate and was allowed to read them: no row holds them, and
+    targets leave them out of the connections that they return.
+    """
 
     volume_id: VolumeId
     nqn: str
     portals: tuple[NvmeofPortal, ...]
     host_nqn: str
+    secrets: DhChapSecrets | None = field(default=None, repr=False)
 
     @property
     def protocol(self) -> Protocol:
@@ -65,13 +99,14 @@ class AttachmentState:
 def to_data(connection: Connection) -> dict[str, object]:
     """The connection under the design's keys, OpenSDS's later ones and os-brick's, side by side.
 
-    Clients pick the keys that they know and ignore the rest. The misspelt `transporType` is OpenSDS's.
+    Clients pick the keys that they know and ignore the rest. The misspelt `transporType` is OpenSDS's. Keys for
+    DH-HMAC-CHAP are there only when the connection holds them.
     """
-    first = connection.portals[0]
+    first = min(connection.portals, key=lambda portal: portal.transport is Transport.LOOP)
     return {
         "targetDiscovered": True,
         "targetNqn": connection.nqn,
-        "targetPortal": str(first),
+        "targetPortal": first.endpoint,
         "transporType": first.transport.value,
         "volumeId": connection.volume_id,
         "targetNQN": connection.nqn,
@@ -85,6 +120,7 @@ def to_data(connection: Connection) -> dict[str, object]:
         "portals": [
             [portal.address, str(portal.port), portal.transport.value] for portal in connection.portals
         ],
+        **_secrets_to_data(connection.secrets),
     }
 
 
@@ -100,7 +136,28 @@ def from_data(data: Mapping[str, object]) -> Connection:
         nqn=nqn,
         portals=_portals(data),
         host_nqn=host_nqn if host_nqn == ANY_HOST else check_nqn("hostNqn", host_nqn),
+        secrets=_secrets(data),
     )
+
+
+def _secrets_to_data(secrets: DhChapSecrets | None) -> dict[str, object]:
+    if secrets is None:
+        return {}
+    data: dict[str, object] = {"dhchapSecret": secrets.host_key}
+    if secrets.controller_key is not None:
+        data["dhchapCtrlSecret"] = secrets.controller_key
+    return data
+
+
+def _secrets(data: Mapping[str, object]) -> DhChapSecrets | None:
+    host_key, controller_key = data.get("dhchapSecret"), data.get("dhchapCtrlSecret")
+    if not host_key and not controller_key:
+        return None
+    if not isinstance(host_key, str) or not host_key:
+        raise InvalidValueError("dhchapSecret", "is not a string")  # without the value: it may hold the key
+    if controller_key is not None and not isinstance(controller_key, str):
+        raise InvalidValueError("dhchapCtrlSecret", "is not a string")
+    return DhChapSecrets(host_key=host_key, controller_key=controller_key or None)
 
 
 def _volume_id(data: Mapping[str, object], nqn: str) -> VolumeId:
@@ -119,6 +176,8 @@ def _portals(data: Mapping[str, object]) -> tuple[NvmeofPortal, ...]:
     if listed:
         return tuple(_portal_from_triple(each) for each in listed)
     transport = _text(data, "transporType", "transportType", "transport_type", default=Transport.TCP.value)
+    if transport.lower() == Transport.LOOP:
+        return (LOOP_PORTAL,)
     if "targetIP" in data:
         return (_portal("targetIP", _text(data, "targetIP"), _text(data, "targetPort"), transport),)
     if "target_port" in data:
@@ -142,8 +201,10 @@ def _portal_from_triple(triple: object) -> NvmeofPortal:
 
 def _portal(field: str, address: str, port: str, transport: str) -> NvmeofPortal:
     spelled = {"rocev2": "rdma", "roce": "rdma", "iwarp": "rdma"}.get(transport.lower(), transport.lower())
+    if spelled == Transport.LOOP:
+        return LOOP_PORTAL
     if spelled not in {Transport.TCP, Transport.RDMA}:
-        raise InvalidValueError("transporType", f"{transport!r} is neither tcp nor rdma")
+        raise InvalidValueError("transporType", f"{transport!r} is none of tcp, rdma and loop")
     return NvmeofPortal(
         transport=Transport(spelled), address=check_address(field, address), port=check_port(field, port)
     )

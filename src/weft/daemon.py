@@ -17,12 +17,12 @@ from weft.control.node import Node
 from weft.control.rows import now
 from weft.control.service import Service
 from weft.drivers import HoldWrites, open_driver
-from weft.errors import ConflictError, PermissionDeniedError, UnavailableError, WeftError
+from weft.errors import ConflictError, PermissionDeniedError, UnavailableError
 from weft.model import NodeId, Pool, PoolId, PoolState, Protocol, StateStatus
 from weft.names import new_id
 from weft.ports import POOL_STATES, POOLS, VOLUMES, Delete, Key, Put, Store, VolumeDriver, Write
 from weft.store.sqlite import SqliteStore
-from weft.targets import EmbeddedTarget, TargetKeeper, open_target
+from weft.targets import open_target
 
 _log = logging.getLogger("weft.daemon")
 
@@ -30,8 +30,7 @@ _log = logging.getLogger("weft.daemon")
 def serve(config: Config, *, stop: threading.Event | None = None) -> None:
     """Run the control plane until SIGTERM, SIGINT or stop.
 
-    The embedded target is started, or the one that runs is adopted. It goes on serving when this returns, unless
-    it has nothing to serve. Raises ConflictError when another weft serves from the same data or runtime directory,
+    The target is started, or the one that runs is adopted; its exports go on when this returns. Raises ConflictError when another weft serves from the same data or runtime directory,
     PermissionDeniedError when other users may write to one of them.
     """
     stop = stop if stop is not None else _stop_on_signals()
@@ -50,11 +49,10 @@ def serve(config: Config, *, stop: threading.Event | None = None) -> None:
         drivers = Drivers(
             {pool_id: (section, config) for pool_id, section in pools.items()}, target.hold_writes, stopping
         )
-        stack.callback(_stop_idle_target, target)
-        keeper = TargetKeeper(target)
-        keeper.start()
-        stack.callback(keeper.stop)
-        _tell_of_unbound_portals(target)
+        target.start()
+        stack.callback(target.stop)
+        for trouble in target.troubles():
+            _log.warning("%s", trouble)
         node = Node(NodeId(config.node_name), store, drivers, {Protocol.NVMEOF: target})
         node.start()
         stack.callback(node.stop)
@@ -150,28 +148,6 @@ def _retire(store: Store, pool: Pool) -> list[Write]:
     reason = f"pool {pool.name} is no longer in the configuration, and volumes are still in it"
     _log.warning("%s", reason)
     return [Put(POOL_STATES, PoolState(id=pool.id, status=StateStatus.ERROR, reason=reason))]
-
-
-def _tell_of_unbound_portals(target: EmbeddedTarget) -> None:
-    try:
-        for portal in target.status().portals:
-            if not portal.bound:
-                _log.warning(
-                    "portal %s cannot be bound yet: %s; it is tried again", portal.portal, portal.reason
-                )
-    except WeftError as error:
-        _log.warning("the target does not tell its portals: %s", error)
-
-
-def _stop_idle_target(target: EmbeddedTarget) -> None:
-    try:
-        exports = target.exports()
-        if not exports:
-            target.stop_target()
-            return
-        _log.info("the target goes on serving %d volumes; `weft target stop` ends it", len(exports))
-    except WeftError as error:
-        _log.warning("the target was left as it is: %s", error)
 
 
 def _check_private(directory: Path) -> None:

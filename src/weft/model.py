@@ -8,6 +8,8 @@ a resource is settled when the two are equal.
 Sizes are bytes, times are UTC, ids are lower-case UUIDs.
 """
 
+import hashlib
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -183,6 +185,43 @@ class Initiator:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HostIdentity:
+    """nqn: the host NQN; id: the host identifier, a lower-case UUID (Base Specification 2.0, 4.5 and 5.27.1.25)."""
+
+    nqn: str
+    id: str
+
+    @property
+    def hostid(self) -> bytes:
+        """The host identifier's 16 bytes as Connect carries them."""
+        return uuid.UUID(self.id).bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DhChapSecrets:
+    """DH-HMAC-CHAP keys in the form `DHHC-1:...:` (Base Specification 2.0, 8.13.5.8); they are in no repr.
+
+    host_key proves the host to the controller; controller_key, where there is one, the controller to the host.
+    """
+
+    host_key: str = field(repr=False)
+    controller_key: str | None = field(default=None, repr=False)
+
+    @property
+    def digest(self) -> str:
+        """Tells two pairs of keys apart without showing them."""
+        return hashlib.sha256(f"{self.host_key}\n{self.controller_key or ''}".encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostSecrets:
+    """The keys of one host; rests apart from the other rows and is never listed."""
+
+    id: HostId
+    secrets: DhChapSecrets
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
     """A machine that volumes can be attached to. Access goes by its initiators; ip is a label."""
 
@@ -280,10 +319,11 @@ class PoolState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capacity:
-    """Bytes of real storage in a pool."""
+    """Bytes of real storage in a pool. warning: a sentence about what will soon go wrong, such as a thin pool that fills."""
 
     total: int
     free: int
+    warning: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -311,6 +351,8 @@ class ExportHost:
 
     host_id: HostId
     initiator: str
+    secrets: DhChapSecrets | None = None
+    """With them the host must authenticate, NVMe-oF only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -327,7 +369,8 @@ class Export:
 class FoundExport:
     """An export as it is on the node. complete is False while it is half-made or a portal is not bound.
 
-    initiators are the NQNs or IQNs that it lets in; portals are `address:port` strings.
+    initiators are the NQNs or IQNs that it lets in, and key_digests the DhChapSecrets.digest of those that must
+    authenticate; portals are written as str(NvmeofPortal).
     """
 
     volume_id: VolumeId
@@ -336,3 +379,22 @@ class FoundExport:
     initiators: frozenset[str]
     portals: tuple[str, ...]
     complete: bool = True
+    key_digests: Mapping[str, str] = field(default_factory=dict)
+
+
+class RefusalReason(StrEnum):
+    """Why a target did not let a host in."""
+
+    NOT_LISTED = "notListed"
+    NO_KEY = "noKey"
+    WRONG_KEY = "wrongKey"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """That a target turned a host away from a volume, when it last did so (UTC), and why."""
+
+    volume_id: VolumeId
+    initiator: str
+    reason: RefusalReason
+    at: datetime

@@ -20,10 +20,13 @@ from weft.model import (
     FoundVolume,
     Host,
     HostId,
+    HostIdentity,
+    HostSecrets,
     Initiator,
     Pool,
     PoolState,
     Profile,
+    Refusal,
     Snapshot,
     SnapshotId,
     SnapshotState,
@@ -31,6 +34,7 @@ from weft.model import (
     VolumeId,
     VolumeState,
 )
+from weft.tokens import Token
 
 Revision = NewType("Revision", int)
 """Where in the history of the store a row was last written. Grows with every transaction; 0 is before the first."""
@@ -87,12 +91,47 @@ class Target(Protocol):
 
     def exports(self) -> Mapping[VolumeId, FoundExport]: ...
 
+    def expect(self, volume_ids: frozenset[VolumeId]) -> None:
+        """Tell, before the first create_export after a start, which volumes hosts may be waiting for.
+
+        A target that has forgotten its exports opens no portal before it has these again, or the configured time is
+        over: a host that is turned away by a portal that listens loses its device for good.
+        """
+
+    def refusals(self, volume_id: VolumeId) -> Sequence[Refusal]:
+        """Hosts that were turned away from the volume lately, the last first, each once."""
+
+
+class AttachedVolume(Protocol):
+    """A volume that is attached to this host: where its device or file is, and by which connection."""
+
+    @property
+    def volume_id(self) -> VolumeId: ...
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def connection(self) -> Connection: ...
+
 
 class Connector(Protocol):
     """Turns a connection into a device. One per protocol on a host."""
 
     def initiator(self) -> Initiator:
         """Who this host is."""
+
+    def identity(self) -> HostIdentity:
+        """This host's NQN and identifier; made once if there were none."""
+
+    def missing(self) -> str | None:
+        """Why attach cannot work here, as a clause for a person; None if nothing is in the way."""
+
+    def attached(self) -> Sequence[AttachedVolume]:
+        """What is attached to this host through this connector and can be used."""
+
+    def abandoned(self) -> Sequence[AttachedVolume]:
+        """What was attached and cannot be used any more; attach makes it anew, detach clears it away."""
 
     def attach(self, connection: Connection) -> Path: ...
 
@@ -118,8 +157,10 @@ SNAPSHOT_STATES = Table("snapshot_states", SnapshotState)
 ATTACHMENTS = Table("attachments", Attachment)
 ATTACHMENT_STATES = Table("attachment_states", AttachmentState)
 HOSTS = Table("hosts", Host)
+HOST_SECRETS = Table("host_secrets", HostSecrets)
 PROFILES = Table("profiles", Profile)
 CLAIMS = Table("claims", Claim)
+TOKENS = Table("tokens", Token)
 POOLS = Table("pools", Pool)
 POOL_STATES = Table("pool_states", PoolState)
 

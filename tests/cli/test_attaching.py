@@ -42,7 +42,9 @@ class Installation:
         with socket.create_server(("127.0.0.1", 0)) as finder:
             port = finder.getsockname()[1]
         with self.cli.config.open("a") as config:
-            config.write(f'[target]\nportals = ["127.0.0.1:{port}"]\n')
+            config.write(
+                f'[target]\nkind = "embedded"\nportals = ["127.0.0.1:{port}"]\n[host]\nconnector = "embedded"\n'
+            )
         self._log = folder / "serve.log"
         self.start()
 

@@ -12,7 +12,7 @@ import pytest
 from embedded_host.target_process import free_port
 from fakes.rows import make_snapshot, make_volume
 from weft.client import Client
-from weft.config import Config, ConfigFile, PoolSection, TargetSection, check_config
+from weft.config import Config, ConfigFile, PoolSection, TargetKind, TargetSection, check_config
 from weft.daemon import Drivers, serve
 from weft.drivers.copying import reflink
 from weft.drivers.holding import nobody_writes
@@ -35,7 +35,7 @@ def configure(short_path: Path) -> Callable[..., Config]:
             ConfigFile(
                 data_dir=str(short_path / data),
                 runtime_dir=str(short_path / run),
-                target=TargetSection(portals=portals),
+                target=TargetSection(kind=TargetKind.EMBEDDED, portals=portals),
             )
         )
 

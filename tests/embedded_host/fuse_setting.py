@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from embedded_host.target_process import TargetProcess
-from weft.config import Config, ConfigFile, HostSection, check_config
+from weft.config import Config, ConfigFile, ConnectorKind, HostSection, check_config
 from weft.connectors.nvmeof_user import NvmeofUserConnector
 from weft.embedded.host.fuse import missing_for_fuse
 from weft.model import VolumeId
@@ -25,6 +25,7 @@ def tool(name: str) -> str:
 
 def host_config(folder: Path, **host: float) -> Config:
     section = HostSection(
+        connector=ConnectorKind.EMBEDDED,
         reconnect_delay=0.1,
         keep_alive=2,
         controller_loss_timeout=host.get("controller_loss_timeout", 30),

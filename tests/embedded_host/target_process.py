@@ -13,11 +13,10 @@ from pathlib import Path
 import pytest
 
 from weft.connection import NvmeofConnection, NvmeofPortal
-from weft.embedded.host.identity import HostIdentity
 from weft.embedded.target.control import ControlClient, CreateExport, Done, Exported, RemoveExport
 from weft.embedded.target.settings import TargetSettings, encode_settings
 from weft.errors import UnavailableError
-from weft.model import Export, ExportHost, HostId, Transport, VolumeId
+from weft.model import Export, ExportHost, HostId, HostIdentity, Transport, VolumeId
 from weft.names import DEFAULT_NQN_PREFIX, host_nqn, new_id, subsystem_nqn
 
 MIB = 2**20

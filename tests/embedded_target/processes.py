@@ -6,7 +6,7 @@ from pathlib import Path
 
 from embedded_target.workshop import MIB, free_portal, nqn_of
 from nvme_tcp_host import LostError, RawHost
-from weft.config import Config, ConfigFile, PoolSection, TargetSection, check_config
+from weft.config import Config, ConfigFile, PoolSection, TargetKind, TargetSection, check_config
 from weft.connection import NvmeofPortal
 from weft.model import Export, ExportHost, HostId, VolumeId
 from weft.names import new_id
@@ -18,7 +18,9 @@ def configure(folder: Path, portals: Sequence[NvmeofPortal] | None = None) -> Co
         ConfigFile(
             data_dir=str(folder / "data"),
             runtime_dir=str(folder / "run"),
-            target=TargetSection(portals=tuple(str(each) for each in portals or (free_portal(),))),
+            target=TargetSection(
+                kind=TargetKind.EMBEDDED, portals=tuple(str(each) for each in portals or (free_portal(),))
+            ),
             pools=(PoolSection(path=str(folder / "pool")),),
         )
     )

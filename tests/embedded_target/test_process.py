@@ -44,7 +44,7 @@ def config(short_path: Path) -> Config:
 
 @pytest.fixture
 def target(config: Config) -> Iterator[EmbeddedTarget]:
-    target = open_target(Protocol.NVMEOF, config)
+    target = EmbeddedTarget(config)
     target.ensure_running().close()
     yield target
     target.stop_target()

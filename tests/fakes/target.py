@@ -1,14 +1,14 @@
 """A Target whose exports, and the hosts connected to them, are in memory."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fakes.crash import Crash, CrashPlan
 from weft.connection import Connection, NvmeofConnection, NvmeofPortal
 from weft.errors import PermissionDeniedError, UnavailableError
-from weft.model import Export, FoundExport, HostId, Transport, VolumeId
+from weft.model import Export, FoundExport, HostId, Refusal, Transport, VolumeId
 from weft.names import check_id, subsystem_nqn
 
 __all__ = ["Crash", "CrashPlan", "FakeTarget"]
@@ -25,13 +25,14 @@ class _Shown:
     allowed: frozenset[str] = frozenset()
     sessions: frozenset[str] = field(default=frozenset())
     bound: bool = False
+    digests: Mapping[str, str] = field(default_factory=dict)
 
 
 class FakeTarget:
     """Keeps exports in memory, each made in as many effects as a kernel target needs.
 
     Effects, for the plan: `target.subsystem` (the export exists, bound to nothing), `target.resize`,
-    `target.allow` (one per host), `target.revoke` (one per host, sessions with it), `target.bind`,
+    `target.allow` (one per host), `target.revoke` (one per host, sessions with it), `target.keys`, `target.bind`,
     `target.unbind`, `target.remove`.
 
     A caller that takes a live export away from hosts that it should still serve finds that in cut: the sessions
@@ -43,6 +44,8 @@ class FakeTarget:
     ) -> None:
         self.plan = plan or CrashPlan()
         self.portals = portals
+        self.expected: frozenset[VolumeId] = frozenset()
+        self.refused: list[Refusal] = []
         self.cut: list[tuple[VolumeId, str]] = []
         self._lock = threading.RLock()
         self._shown: dict[VolumeId, _Shown] = {}
@@ -104,6 +107,10 @@ class FakeTarget:
                     self._shown[export.volume_id] = _Shown(export.path, export.size)
             self._resize(export)
             self._set_allowed(export.volume_id, wanted)
+            digests = {host.initiator: host.secrets.digest for host in export.hosts if host.secrets}
+            if self._shown[export.volume_id].digests != digests:
+                with self.plan.effect("target.keys"):
+                    self._change(export.volume_id, digests=digests)
             if not self._shown[export.volume_id].bound:
                 with self.plan.effect("target.bind"):
                     self._change(export.volume_id, bound=True)
@@ -139,6 +146,12 @@ class FakeTarget:
         with self._lock:
             return {volume_id: self._found(volume_id, shown) for volume_id, shown in self._shown.items()}
 
+    def expect(self, volume_ids: frozenset[VolumeId]) -> None:
+        self.expected = volume_ids
+
+    def refusals(self, volume_id: VolumeId) -> Sequence[Refusal]:
+        return [each for each in self.refused if each.volume_id == volume_id]
+
     # -- helpers ----------------------------------------------------------------------------------------------
 
     def _resize(self, export: Export) -> None:
@@ -166,6 +179,7 @@ class FakeTarget:
         *,
         size: int | None = None,
         allowed: frozenset[str] | None = None,
+        digests: Mapping[str, str] | None = None,
         sessions: frozenset[str] | None = None,
         bound: bool | None = None,
     ) -> None:
@@ -174,6 +188,7 @@ class FakeTarget:
             path=shown.path,
             size=shown.size if size is None else size,
             allowed=shown.allowed if allowed is None else allowed,
+            digests=shown.digests if digests is None else digests,
             sessions=shown.sessions if sessions is None else sessions,
             bound=shown.bound if bound is None else bound,
         )
@@ -186,4 +201,5 @@ class FakeTarget:
             initiators=shown.allowed,
             portals=tuple(str(portal) for portal in self.portals) if shown.bound else (),
             complete=shown.bound,
+            key_digests=shown.digests,
         )

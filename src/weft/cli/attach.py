@@ -13,10 +13,10 @@ from weft.cli.session import Session
 from weft.cli.this_host import find_this_host
 from weft.cli.waiting import Deadline, wait_option
 from weft.connection import Connection, NvmeofConnection
-from weft.connectors.nvmeof_user import NvmeofUserConnector
 from weft.errors import NotFoundError, UnavailableError, UnsupportedError, WeftError
 from weft.model import Volume, VolumeId
 from weft.names import subsystem_nqn
+from weft.ports import Connector
 
 
 @click.command(cls=Command, examples=("weft attach data", 'mke2fs -q "$(weft attach data)"'))
@@ -81,9 +81,9 @@ def detach(session: Session, *, volume: str, force: bool, wait: float) -> None:
     )
 
 
-def _require_fuse(connector: NvmeofUserConnector, volume: Volume) -> None:
+def _require_fuse(connector: Connector, volume: Volume) -> None:
     """Before anything is asked for: what cannot be used should not be exported."""
-    reason = connector.fuse_available()
+    reason = connector.missing()
     if reason is not None and not any(each.volume_id == volume.id for each in connector.attached()):
         raise UnsupportedError(
             f"volume {volume.name} cannot be shown as a file here: {reason}; copy its content with `weft volume read`"

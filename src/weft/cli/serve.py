@@ -10,7 +10,7 @@ from weft.cli.commands import Command
 from weft.cli.daemon_process import find_daemon
 from weft.cli.session import Session
 from weft.cli.shapes import Shape
-from weft.config import Config
+from weft.config import Config, PoolKind
 from weft.errors import InvalidValueError
 from weft.logs import configure_logging
 
@@ -81,7 +81,7 @@ def _config_shape(config: Config) -> Shape:
         },
         "target": {
             "kind": config.target.kind.value,
-            "portals": list(config.target.portals),
+            "portals": [str(each) for each in config.portals()],
             "nqn_prefix": config.target.nqn_prefix,
             "allow_any_host": config.target.allow_any_host,
         },
@@ -100,7 +100,11 @@ def _config_shape(config: Config) -> Shape:
 def _check_directories(config: Config) -> None:
     """Raises InvalidValueError naming the directory that this user cannot write to, or could not make."""
     wanted = {"data_dir": config.data_dir, "runtime_dir": config.runtime_dir}
-    wanted |= {f"pools.path of {pool.name}": config.pool_path(pool) for pool in config.pools}
+    wanted |= {
+        f"pools.path of {pool.name}": config.pool_path(pool)
+        for pool in config.pools
+        if pool.kind is PoolKind.FILE
+    }
     for field, path in wanted.items():
         nearest = next(each for each in (path, *path.parents) if each.exists())
         if not nearest.is_dir():

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from weft.cli.output import Output
     from weft.client import Client
     from weft.config import Config
-    from weft.connectors.nvmeof_user import NvmeofUserConnector
+    from weft.ports import Connector
 
 
 @dataclass
@@ -36,10 +36,11 @@ class Session:
         return Client.for_config(self.config)
 
     @cached_property
-    def connector(self) -> "NvmeofUserConnector":
-        from weft.connectors.nvmeof_user import NvmeofUserConnector
+    def connector(self) -> "Connector":
+        from weft.connectors import open_connector
+        from weft.model import Protocol
 
-        return NvmeofUserConnector(self.config)
+        return open_connector(Protocol.NVMEOF, self.config)
 
     @cached_property
     def output(self) -> "Output":

@@ -2,6 +2,7 @@
 
 import platform
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import click
@@ -14,10 +15,10 @@ from weft.cli.session import Session
 from weft.cli.shapes import Shape, Value
 from weft.cli.sizes import format_size
 from weft.cli.target_status import ask_target, target_shape
-from weft.embedded.host.attachment import Attachment
 from weft.embedded.target.control import TargetStatus
 from weft.errors import WeftError
 from weft.model import StateStatus, Status
+from weft.ports import AttachedVolume
 from weft.views import AttachmentView, PoolView, SnapshotView, VolumeView
 
 _WRONG = frozenset({Status.ERROR, Status.ERROR_DELETING, Status.ERROR_EXTENDING})
@@ -39,8 +40,8 @@ class Findings:
 
     resources: Resources | WeftError
     target: TargetStatus | WeftError
-    attached: list[Attachment]
-    abandoned: list[Attachment]
+    attached: Sequence[AttachedVolume]
+    abandoned: Sequence[AttachedVolume]
     no_fuse: str | None
 
 
@@ -74,7 +75,7 @@ def _find(session: Session) -> Findings:
         target=_target(session),
         attached=session.connector.attached(),
         abandoned=session.connector.abandoned(),
-        no_fuse=session.connector.fuse_available(),
+        no_fuse=session.connector.missing(),
     )
 
 

@@ -13,7 +13,7 @@ from weft.connection import Connection
 from weft.embedded.host.attachment import Attachment, AttachmentFiles
 from weft.embedded.host.fuse import missing_for_fuse
 from weft.embedded.host.fuse_control import Flush, Ready, Refresh, ask
-from weft.embedded.host.identity import HostIdentity, load_identity
+from weft.embedded.host.identity import load_identity
 from weft.embedded.host.mounts import is_mounted, unmount
 from weft.embedded.host.options import VolumeOptions
 from weft.embedded.host.process import ProcessIdentity, find_process
@@ -25,7 +25,7 @@ from weft.errors import (
     UnsupportedError,
     WeftError,
 )
-from weft.model import Initiator, Protocol, VolumeId
+from weft.model import HostIdentity, Initiator, Protocol, VolumeId
 from weft.names import check_id
 from weft.run import Daemon, start_daemon
 
@@ -130,7 +130,7 @@ class NvmeofUserConnector:
         found = (_read(AttachmentFiles.of_record(record)) for record in records)
         return [each for each in found if each is not None]
 
-    def fuse_available(self) -> str | None:
+    def missing(self) -> str | None:
         """Why attach cannot work here, as a clause for a person, or None if nothing is in the way."""
         return missing_for_fuse()
 

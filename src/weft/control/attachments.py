@@ -5,7 +5,13 @@ from dataclasses import replace
 from weft.control.rows import now, owned, owned_rows, retry_on_conflict
 from weft.control.status import is_settled, view_attachment
 from weft.control.volumes import Volumes, check_metadata
-from weft.errors import ConflictError, InvalidValueError, NotFoundError, UnsupportedError
+from weft.errors import (
+    ConflictError,
+    InvalidValueError,
+    NotFoundError,
+    PermissionDeniedError,
+    UnsupportedError,
+)
 from weft.model import AccessMode, Attachment, AttachmentId, Host, Protocol, Status, Volume
 from weft.names import check_text, new_id
 from weft.ports import ATTACHMENT_STATES, ATTACHMENTS, HOSTS, POOLS, VOLUMES, Key, Put, Revision, Row, Store
@@ -23,6 +29,8 @@ class Attachments:
 
         Raises ConflictError when the volume is attached already and does not allow several attachments.
         """
+        if caller.only is not None and request.host_id != caller.only.host_id:
+            raise PermissionDeniedError("hostId: this token attaches volumes to its own host alone")
         check_metadata(request.metadata)
         check_text("mountpoint", request.mountpoint)
         if request.access_mode is not AccessMode.READ_WRITE:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from weft.control.rows import claims, now, owned, owned_rows, retry_on_conflict
+from weft.control.tokens import bind_token
 from weft.errors import ConflictError, InvalidValueError
 from weft.model import Host, HostId, Initiator, Protocol
 from weft.names import check_address, check_host_name, check_name, check_nqn, check_port, check_text, new_id
@@ -19,7 +20,10 @@ class Hosts:
         self._store = store
 
     def create(self, caller: Caller, request: HostRequest) -> Host:
-        """Register a host. Raises ConflictError when its name or one of its initiators belongs to another."""
+        """Register a host. Raises ConflictError when its name or one of its initiators belongs to another.
+
+        A caller who acts for one host registers that host alone; else PermissionDeniedError.
+        """
         _check(request)
 
         host = Host(
@@ -39,7 +43,8 @@ class Hosts:
 
         def attempt() -> Host:
             expected, writes = claims(self._store, host.id, _claims(host))
-            self._store.transact(expected, [Put(HOSTS, host), *writes])
+            of_token, binding = bind_token(self._store, caller, host)
+            self._store.transact({**expected, **of_token}, [Put(HOSTS, host), *writes, *binding])
             return host
 
         return retry_on_conflict(attempt)

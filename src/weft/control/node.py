@@ -9,7 +9,17 @@ from weft.control.settling import Settler
 from weft.control.workqueue import WorkQueue
 from weft.errors import WeftError
 from weft.model import NodeId, PoolId, Protocol, VolumeId
-from weft.ports import ATTACHMENTS, SNAPSHOTS, VOLUMES, Key, Revision, Store, Target, VolumeDriver
+from weft.ports import (
+    ATTACHMENT_STATES,
+    ATTACHMENTS,
+    SNAPSHOTS,
+    VOLUMES,
+    Key,
+    Revision,
+    Store,
+    Target,
+    VolumeDriver,
+)
 
 _log = logging.getLogger("weft.node")
 
@@ -71,6 +81,7 @@ class Node:
         )
 
     def start(self) -> None:
+        self._tell_targets_what_to_expect()
         for thread in self._threads:
             thread.start()
 
@@ -106,6 +117,14 @@ class Node:
     def measure_pools(self) -> None:
         for pool_id in self._drivers:
             self._settler.measure_pool(pool_id)
+
+    def _tell_targets_what_to_expect(self) -> None:
+        expected: dict[Protocol, set[VolumeId]] = {}
+        for row in self._store.list(ATTACHMENT_STATES):
+            if row.value.connection is not None:
+                expected.setdefault(row.value.connection.protocol, set()).add(row.value.volume_id)
+        for protocol, target in self._targets.items():
+            target.expect(frozenset(expected.get(protocol, ())))
 
     def _add_all(self) -> None:
         for row in self._store.list(VOLUMES):

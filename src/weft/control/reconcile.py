@@ -166,6 +166,9 @@ def _export_is_right(wanted: Wanted, found: Found, hosts: tuple[ExportHost, ...]
     wanted_size = volume.size if wanted.is_settled else max(volume.size, wanted.volume.size)
     if export.size < wanted_size or export.initiators != {host.initiator for host in hosts}:
         return False
+    digests = {host.initiator: host.secrets.digest for host in hosts if host.secrets is not None}
+    if export.key_digests != digests:
+        return False
     return all(
         _connection_is_right(each.state, export)
         for each in wanted.attachments

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from weft.errors import ConflictError, NotFoundError, RevisionConflictError, UnavailableError
-from weft.model import Attachment, Claim, Host, Snapshot, TenantId, Volume
+from weft.model import Attachment, Claim, Host, Snapshot, Volume
 from weft.ports import CLAIMS, Delete, Key, Put, Revision, Row, Store, Table, Write
 from weft.requests import Caller
 
@@ -25,19 +25,31 @@ def now() -> datetime:
 def owned(store: Store, table: Table[OwnedT], caller: Caller, row_id: str, noun: str) -> Row[OwnedT]:
     """The row, if it is there and the caller's; NotFoundError says the same in both cases."""
     row = store.get(table, row_id)
-    if row is None or not is_visible(caller, row.value.tenant_id):
+    if row is None or not is_visible(caller, row.value):
         raise NotFoundError(f"{noun} {row_id} can't be found")
     return row
 
 
-def is_visible(caller: Caller, tenant_id: TenantId) -> bool:
-    return caller.is_admin or caller.tenant_id == tenant_id
+def is_visible(caller: Caller, row: Volume | Snapshot | Attachment | Host) -> bool:
+    if not (caller.is_admin or caller.tenant_id == row.tenant_id):
+        return False
+    if caller.only is None:
+        return True
+    match row:
+        case Volume():
+            return True
+        case Attachment():
+            return row.host_id == caller.only.host_id
+        case Host():
+            return row.id == caller.only.host_id
+        case Snapshot():
+            return False
 
 
 def owned_rows(store: Store, table: Table[OwnedT], caller: Caller) -> list[OwnedT]:
     """All rows that the caller may see, by id."""
     where = None if caller.is_admin else {"tenant_id": caller.tenant_id}
-    return [row.value for row in store.list(table, where=where)]
+    return [row.value for row in store.list(table, where=where) if is_visible(caller, row.value)]
 
 
 def claims(

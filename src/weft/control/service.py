@@ -8,6 +8,7 @@ from weft.control.hosts import Hosts
 from weft.control.pools import Pools
 from weft.control.profiles import Profiles
 from weft.control.snapshots import Snapshots
+from weft.control.tokens import Tokens
 from weft.control.volumes import Volumes
 from weft.errors import NotFoundError
 from weft.model import AttachmentId, SnapshotId, VolumeId
@@ -25,6 +26,7 @@ class Service:
         self.pools = Pools(store)
         self.profiles = Profiles(store)
         self.hosts = Hosts(store)
+        self.tokens = Tokens(store)
         self.volumes = Volumes(store, self.pools, self.profiles)
         self.snapshots = Snapshots(store, self.pools, self.volumes)
         self.attachments = Attachments(store, self.volumes)

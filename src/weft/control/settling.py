@@ -108,7 +108,11 @@ class Settler:
             state = PoolState(id=pool_id, status=StateStatus.ERROR, reason=reason)
         else:
             state = PoolState(
-                id=pool_id, status=StateStatus.AVAILABLE, total=capacity.total, free=capacity.free
+                id=pool_id,
+                status=StateStatus.AVAILABLE,
+                total=capacity.total,
+                free=capacity.free,
+                reason=capacity.warning,
             )
         found = self._store.get(POOL_STATES, pool_id)
         if found is None or found.value != state:

@@ -6,7 +6,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Final
@@ -34,7 +34,7 @@ from weft.embedded.target.control import (
 )
 from weft.embedded.target.settings import encode_settings, settings_of
 from weft.errors import InvalidValueError, UnavailableError, UnsupportedError
-from weft.model import Export, FoundExport, HostId, VolumeId
+from weft.model import Export, FoundExport, HostId, Refusal, VolumeId
 from weft.names import check_id
 from weft.run import Daemon, start_daemon
 
@@ -92,6 +92,13 @@ class EmbeddedTarget:
 
     def exports(self) -> Mapping[VolumeId, FoundExport]:
         return {each.volume_id: each for each in self._call(ListExports(), Exports).exports}
+
+    def expect(self, volume_ids: frozenset[VolumeId]) -> None:
+        """Nothing to do: the process restores its exports from its own files before it listens."""
+
+    def refusals(self, volume_id: VolumeId) -> Sequence[Refusal]:  # noqa: ARG002 -- the door's
+        """None: the process does not remember whom it turned away."""
+        return ()
 
     def hold_writes(self, volume_id: VolumeId, seconds: float) -> AbstractContextManager[None] | None:
         """Hold hosts' writes to a volume while the context lasts; None if it is not exported.

@@ -3,8 +3,10 @@
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from typing import Final
 
+from weft.config import Config
 from weft.embedded.target.control import ControlClient
 from weft.errors import WeftError
 from weft.targets.embedded import EmbeddedTarget
@@ -80,3 +82,37 @@ class TargetKeeper:
         with self._lock:
             self._client = None
             client.close()
+
+
+class KeptEmbeddedTarget(EmbeddedTarget):
+    """The embedded target with its process kept running between start() and stop()."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self._keeper = TargetKeeper(self)
+
+    def start(self) -> None:
+        self._keeper.start()
+
+    def stop(self) -> None:
+        """The process goes on serving, unless it has nothing to serve."""
+        self._keeper.stop()
+        try:
+            exports = self.exports()
+            if not exports:
+                self.stop_target()
+                return
+            _log.info("the target goes on serving %d volumes; `weft target stop` ends it", len(exports))
+        except WeftError as error:
+            _log.warning("the target was left as it is: %s", error)
+
+    def troubles(self) -> Sequence[str]:
+        try:
+            portals = self.status().portals
+        except WeftError as error:
+            return [f"the target does not tell its portals: {error}"]
+        return [
+            f"portal {each.portal} cannot be bound yet: {each.reason}; it is tried again"
+            for each in portals
+            if not each.bound
+        ]

@@ -13,11 +13,11 @@ from typing import Final
 
 from weft.connection import NvmeofPortal
 from weft.embedded.host.exchange import Exchange
-from weft.embedded.host.identity import HostIdentity
 from weft.embedded.host.options import VolumeOptions
 from weft.embedded.host.queue_pair import ConnectionLostError, QueueListener
 from weft.embedded.host.statuses import command_error, connect_error
 from weft.errors import DataError, PermissionDeniedError, UnavailableError, WeftError
+from weft.model import HostIdentity
 from weft.names import NSID
 from weft.nvme.admin import AsynchronousEventRequest, GetLogPage, Identify, KeepAlive, SetFeatures
 from weft.nvme.async_event import AsyncEvent

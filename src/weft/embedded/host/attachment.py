@@ -24,11 +24,10 @@ import msgspec
 
 from weft.connection import NvmeofConnection, from_data, to_data
 from weft.described import described
-from weft.embedded.host.identity import HostIdentity
 from weft.embedded.host.options import VolumeOptions
 from weft.embedded.host.process import ProcessIdentity
 from weft.errors import DataError, UnavailableError, WeftError
-from weft.model import VolumeId
+from weft.model import HostIdentity, VolumeId
 
 FILE_NAME: Final = "volume"
 _LOCK_POLL: Final = 0.05

@@ -5,10 +5,10 @@ from typing import Final
 
 from weft.connection import NvmeofPortal
 from weft.embedded.host.exchange import Exchange
-from weft.embedded.host.identity import HostIdentity
 from weft.embedded.host.queue_pair import ConnectionLostError, SilenceError
 from weft.embedded.host.statuses import command_error, connect_error
 from weft.errors import UnavailableError
+from weft.model import HostIdentity
 from weft.nvme.admin import GetLogPage
 from weft.nvme.command import Command
 from weft.nvme.events import CommandCompleted

@@ -8,31 +8,18 @@ a second identity would look like a second host, and two NQNs with one identifie
 import os
 import tempfile
 import uuid
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from weft.config import Config
 from weft.errors import DataError, InvalidValueError
+from weft.model import HostIdentity
 from weft.names import check_nqn, host_nqn
 
 SYSTEM_DIRECTORY: Final = Path("/etc/nvme")
 """Where nvme-cli keeps `hostnqn` and `hostid`."""
 
 _REMEDY: Final = "repair it, or give host.nqn and host.id in weft's configuration"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostIdentity:
-    """nqn: the host NQN; id: the host identifier, a lower-case UUID (Base Specification 2.0, 4.5 and 5.27.1.25)."""
-
-    nqn: str
-    id: str
-
-    @property
-    def hostid(self) -> bytes:
-        """The host identifier's 16 bytes as Connect carries them."""
-        return uuid.UUID(self.id).bytes
 
 
 def load_identity(config: Config, system_directory: Path = SYSTEM_DIRECTORY) -> HostIdentity:

@@ -9,10 +9,10 @@ from typing import Final
 from weft.connection import NvmeofConnection
 from weft.embedded.host.association import Association, Limits, Namespace
 from weft.embedded.host.command_queue import CommandQueue
-from weft.embedded.host.identity import HostIdentity
 from weft.embedded.host.options import VolumeOptions
 from weft.embedded.host.queue_pair import ConnectionLostError, SilenceError
 from weft.errors import DataError, UnavailableError, UnsupportedError, WeftError
+from weft.model import HostIdentity
 
 _JOIN_MARGIN: Final = 30.0
 

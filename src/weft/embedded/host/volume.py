@@ -7,12 +7,11 @@ from typing import Final, Self
 
 from weft.connection import NvmeofConnection
 from weft.embedded.host.command_queue import Batch
-from weft.embedded.host.identity import HostIdentity
 from weft.embedded.host.options import VolumeOptions
 from weft.embedded.host.ranges import RangeLock, cut, pieces, round_down, round_up
 from weft.embedded.host.session import Session
 from weft.errors import InvalidValueError, UnsupportedError, WeftError
-from weft.model import Transport
+from weft.model import HostIdentity, Transport
 from weft.names import NSID
 from weft.nvme.layout import BytesLike
 from weft.nvme.nvm import DatasetManagement, DsmRange, Flush, Read, Write, WriteZeroes, encode_dsm_ranges

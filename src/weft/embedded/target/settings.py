@@ -55,7 +55,7 @@ def settings_of(config: Config) -> TargetSettings:
     return TargetSettings(
         target_dir=str(config.target_dir),
         socket=str(config.target_socket),
-        portals=config.target.portals,
+        portals=tuple(str(each) for each in config.portals()),
         roots=tuple(str(config.pool_path(pool)) for pool in config.pools),
         nqn_prefix=config.target.nqn_prefix,
         allow_any_host=config.target.allow_any_host,
