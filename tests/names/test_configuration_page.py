@@ -13,8 +13,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 
 
 def shown() -> dict[str, Any]:
-    (block,) = re.findall(r"```toml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    return tomllib.loads(block)
+    blocks = re.findall(r"```toml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    return tomllib.loads(blocks[0])
 
 
 def test_the_page_shows_the_defaults() -> None:

@@ -1,15 +1,16 @@
 """The keys under which clients know a connection: the design's, OpenSDS's later ones, os-brick's."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weft.connection import ANY_HOST, NvmeofConnection, NvmeofPortal, from_data, to_data
+from weft.connection import ANY_HOST, LOOP_PORTAL, NvmeofConnection, NvmeofPortal, from_data, to_data
 from weft.errors import InvalidValueError
-from weft.model import AddressFamily, Protocol, Transport, VolumeId
+from weft.model import AddressFamily, DhChapSecrets, Protocol, Transport, VolumeId
 from weft.names import host_nqn, subsystem_nqn
 
 VOLUME = VolumeId("3f2b8c1e-5d4a-4f6b-9c7d-0123456789ab")
@@ -136,8 +137,28 @@ def test_the_transport_is_known_under_each_spelling(key: str, spelled: str) -> N
 
 def test_a_portal_knows_its_family_and_writes_ipv6_in_brackets() -> None:
     assert (str(ONE), ONE.family) == ("192.0.2.1:4420", AddressFamily.IPV4)
-    assert (str(SIX), SIX.family) == ("[2001:db8::1]:4421", AddressFamily.IPV6)
+    assert (str(SIX), SIX.endpoint) == ("rdma://[2001:db8::1]:4421", "[2001:db8::1]:4421")
+    assert SIX.family is AddressFamily.IPV6
+    assert (str(LOOP_PORTAL), LOOP_PORTAL.endpoint) == ("loop", "")
     assert connection().protocol is Protocol.NVMEOF
+
+
+def test_loop_leads_to_the_node_itself_and_comes_last_for_those_who_take_one_portal() -> None:
+    wanted = replace(connection(), portals=(LOOP_PORTAL, ONE))
+    data = to_data(wanted)
+    assert (data["targetPortal"], data["transporType"]) == ("192.0.2.1:4420", "tcp")
+    assert from_data(data) == wanted
+    only = replace(connection(), portals=(LOOP_PORTAL,))
+    assert from_data(to_data(only)) == only
+    assert from_data({"targetNqn": NQN, "transporType": "loop"}).portals == (LOOP_PORTAL,)
+
+
+def test_keys_travel_with_a_connection_that_holds_them_and_are_in_no_repr() -> None:
+    secrets = DhChapSecrets(host_key="DHHC-1:00:abc:", controller_key="DHHC-1:00:def:")
+    wanted = replace(connection(), secrets=secrets)
+    assert from_data(to_data(wanted)) == wanted
+    assert "DHHC-1" not in f"{wanted!r}{secrets!r}"
+    assert "DHHC-1" not in str(to_data(connection()))
 
 
 GOOD: dict[str, Any] = {
@@ -171,8 +192,8 @@ GOOD: dict[str, Any] = {
         ({"targetIP": "192.0.2.1"}, "targetPort: is missing"),
         ({"targetIP": "192.0.2.1", "targetPort": 44.2}, "targetPort: must be a string"),
         ({"targetIP": "192.0.2.1", "targetPort": float("inf")}, "targetPort: must be a string"),
-        ({"transporType": "fc"}, "transporType: 'fc' is neither tcp nor rdma"),
-        ({"transporType": "loop"}, "transporType: 'loop' is neither tcp nor rdma"),
+        ({"transporType": "fc"}, "transporType: 'fc' is none of tcp, rdma and loop"),
+        ({"dhchapCtrlSecret": "DHHC-1:"}, "dhchapSecret: is not a string"),
         ({"portals": "192.0.2.1"}, "portals: must be a list"),
         ({"portals": [["192.0.2.1", "4420"]]}, r"portals: each must be \[address, port, transport\]"),
         ({"portals": [["192.0.2.1", {}, "tcp"]]}, "portals: must be a string"),
