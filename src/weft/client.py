@@ -32,13 +32,15 @@ from weft.requests import (
     DEFAULT_TENANT,
     CreateAttachmentRequest,
     CreateSnapshotRequest,
+    CreateTokenRequest,
     CreateVolumeRequest,
     HostRequest,
     ProfileRequest,
     UpdateAttachmentRequest,
     UpdateRequest,
 )
-from weft.views import AttachmentView, PoolView, SnapshotView, VolumeView
+from weft.tokens import TokenId
+from weft.views import AttachmentView, NewToken, PoolView, SnapshotView, TokenView, VolumeView
 from weft.wire.attachments import AttachmentBody, AttachmentResource, UpdateAttachmentBody
 from weft.wire.codec import decode_reply, encode
 from weft.wire.errors import ErrorObject
@@ -46,6 +48,7 @@ from weft.wire.hosts import HostBody, HostResource
 from weft.wire.pools import PoolResource
 from weft.wire.profiles import ProfileBody, ProfileResource
 from weft.wire.snapshots import SnapshotBody, SnapshotResource
+from weft.wire.tokens import TokenBody, TokenResource
 from weft.wire.versions import VersionObject
 from weft.wire.volumes import ResizeBody, RevertBody, UpdateBody, VolumeBody, VolumeResource
 
@@ -63,6 +66,7 @@ _ATTACHMENTS = "block/attachments"
 _HOSTS = "host/hosts"
 _POOLS = "pools"
 _PROFILES = "profiles"
+_TOKENS = "tokens"
 
 
 class Client:
@@ -201,6 +205,22 @@ class Client:
 
     def delete_host(self, host_id: HostId) -> None:
         self._request("DELETE", _path(_HOSTS, host_id))
+
+    # -- tokens -----------------------------------------------------------------------------------------------
+
+    def own_token(self) -> TokenView:
+        """What this client comes with: its scope and, if it was made by name, the rest."""
+        return decode_reply(self._request("GET", "token").body, TokenResource).view()
+
+    def create_token(self, request: CreateTokenRequest) -> NewToken:
+        return self._send("POST", _TOKENS, TokenResource, TokenBody.of(request)).new_token()
+
+    def tokens(self, *, name: str | None = None) -> list[TokenView]:
+        return [each.view() for each in self._list(_TOKENS, TokenResource, name=name)]
+
+    def revoke_token(self, token_id: TokenId) -> None:
+        """From when this returns the token opens nothing any more, on no connection."""
+        self._request("DELETE", _path(_TOKENS, token_id))
 
     # -- pools ------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from weft.model import (
     TenantId,
     VolumeId,
 )
+from weft.tokens import TokenId
 
 DEFAULT_TENANT = TenantId("e93b4c0934da416eb9c8d120c5d04d96")
 """OpenSDS's default tenant, whose callers are administrators where tenants are not authenticated."""
@@ -21,11 +22,36 @@ DEFAULT_TENANT = TenantId("e93b4c0934da416eb9c8d120c5d04d96")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """On whose behalf a request is made. An administrator sees every tenant's resources."""
+    """On whose behalf a request is made. An administrator sees every tenant's resources.
+
+    only: the caller acts for this host and sees, beside the tenant's volumes, what is this host's.
+    """
 
     tenant_id: TenantId
     user_id: str = ""
     is_admin: bool = False
+    only: "OneHost | None" = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OneHost:
+    """The host that a token is for; host_id is None while it is not registered."""
+
+    token_id: TokenId
+    host_id: HostId | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateTokenRequest:
+    """A token to make: of scope admin when host is empty, else for that host alone.
+
+    host: the name or id of a registered host, or the name or NQN of one that will register with it. valid_days: None
+    for a token that does not expire.
+    """
+
+    name: str
+    host: str = ""
+    valid_days: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

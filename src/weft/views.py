@@ -3,10 +3,12 @@
 The service makes them, wire.py writes and reads them, client.py returns them. Sizes are bytes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 
 from weft.connection import Connection
-from weft.model import Attachment, Pool, Snapshot, StateStatus, Status, Volume
+from weft.model import Attachment, HostId, Pool, Snapshot, StateStatus, Status, TenantId, Volume
+from weft.tokens import TokenId, TokenScope
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,3 +56,30 @@ class PoolView:
     def room(self) -> int:
         """Bytes that can still be promised."""
         return max(0, int(self.total * self.pool.over_commit) - self.booked)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenView:
+    """A token as it is told: without what could be used or compared.
+
+    What opens the API without having been made by name (the unix socket, the file `token`) has neither id, name nor
+    creation time.
+    """
+
+    id: TokenId
+    name: str
+    scope: TokenScope
+    tenant_id: TenantId
+    created_at: datetime | None = None
+    expires_at: datetime | None = None
+    host_id: HostId | None = None
+    host_name: str = ""
+    host_nqn: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NewToken:
+    """text is what the holder shows; it exists nowhere else."""
+
+    token: TokenView
+    text: str = field(repr=False)

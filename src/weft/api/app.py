@@ -13,15 +13,19 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from weft.api import attachments, hosts, pools, profiles, snapshots, versions, volumes
+from weft.api import attachments, hosts, pools, profiles, snapshots, tokens, versions, volumes
+from weft.api.access import check_access
 from weft.api.call import Answer, Api, Call, Handler, Waiters
 from weft.api.errors import JSON, error_response, http_exception_response
 from weft.api.gates import Gate
 from weft.api.preference import preferred_wait
 from weft.control.service import Service
-from weft.errors import InvalidValueError, UnavailableError
+from weft.control.tokens import view_token
+from weft.errors import InvalidValueError, PermissionDeniedError, UnavailableError
 from weft.model import TenantId
 from weft.requests import DEFAULT_TENANT, Caller
+from weft.tokens import TokenScope
+from weft.views import TokenView
 from weft.wire.codec import encode
 
 LARGEST_BODY = 2**20
@@ -56,6 +60,10 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/host/hosts/{id}", hosts.get),
     ("PUT", "/host/hosts/{id}", hosts.update),
     ("DELETE", "/host/hosts/{id}", hosts.delete),
+    ("GET", "/token", tokens.own),
+    ("POST", "/tokens", tokens.create),
+    ("GET", "/tokens", tokens.list_),
+    ("DELETE", "/tokens/{id}", tokens.revoke),
     ("GET", "/pools", pools.list_),
     ("GET", "/pools/{id}", pools.get),
     ("GET", "/availabilityZones", pools.availability_zones),
@@ -96,18 +104,21 @@ def _routes(
     for method, path, handler in table:
         paths.setdefault(path, {})[method] = handler
     for path, handlers in paths.items():
-        yield Route(prefix + path, _endpoint(api, handlers, gate), methods=list(handlers))
+        yield Route(prefix + path, _endpoint(api, path, handlers, gate), methods=list(handlers))
 
 
 def _endpoint(
-    api: Api, handlers: Mapping[str, Handler], gate: Gate | None
+    api: Api, path: str, handlers: Mapping[str, Handler], gate: Gate | None
 ) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         try:
-            if gate is not None:
-                gate.admit(request.headers)
+            method = "GET" if request.method == "HEAD" else request.method
+            tenant = request.path_params.get("tenant", DEFAULT_TENANT)
+            caller, token = await run_in_threadpool(_admit, api, gate, request, tenant)
+            check_access(caller, method, path)
             call = Call(
-                caller=_caller(request.path_params.get("tenant", DEFAULT_TENANT)),
+                caller=caller,
+                token=token,
                 ids=request.path_params,
                 query=request.query_params.multi_items(),
                 body=await _body(request),
@@ -115,19 +126,28 @@ def _endpoint(
                 hung_up=threading.Event(),
             )
             async with _noticing_hang_up(request, call):
-                handler = handlers["GET" if request.method == "HEAD" else request.method]
-                return await run_in_threadpool(lambda: _response(handler(api, call), call))
+                return await run_in_threadpool(lambda: _response(handlers[method](api, call), call))
         except Exception as error:  # noqa: BLE001 -- every failure becomes an answer, and bugs are logged there
             return error_response(error, f"{request.method} {request.url.path!r}")
 
     return endpoint
 
 
-def _caller(tenant: str) -> Caller:
-    """The caller that a path names; its tenant is not authenticated, as in OpenSDS's noauth strategy."""
+def _admit(api: Api, gate: Gate | None, request: Request, tenant: str) -> tuple[Caller, TokenView | None]:
+    """On whose behalf a request is made, and the token that it came with if that has a name.
+
+    The tenant that a path names is not authenticated, as in OpenSDS's noauth strategy, except for a host's token,
+    which belongs to a tenant.
+    """
+    token = gate.admit(request.headers, request.client.host if request.client else "") if gate else None
     if not _TENANT.fullmatch(tenant):
         raise InvalidValueError("tenantId", "may only hold letters, digits, dots, dashes and underscores")
-    return Caller(tenant_id=TenantId(tenant), is_admin=tenant == DEFAULT_TENANT)
+    view = view_token(token) if token is not None else None
+    if token is None or token.scope is TokenScope.ADMIN:
+        return Caller(tenant_id=TenantId(tenant), is_admin=tenant == DEFAULT_TENANT), view
+    if token.tenant_id != tenant:
+        raise PermissionDeniedError("this token belongs to another tenant than the path names")
+    return Caller(tenant_id=token.tenant_id, only=api.service.tokens.one_host(token)), view
 
 
 async def _body(request: Request) -> bytes:

@@ -9,6 +9,7 @@ from typing import TypeVar
 from weft.control.service import LONGEST_WAIT_SECONDS, Service
 from weft.errors import NotFoundError
 from weft.requests import Caller
+from weft.views import TokenView
 
 ViewT = TypeVar("ViewT")
 
@@ -20,7 +21,7 @@ _SLICE_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """caller: on whose behalf. ids: what the path names. query: in the order it was sent. wait: for how many seconds
+    """caller: on whose behalf. token: by which one, if it has a name. ids: what the path names. query: in the order it was sent. wait: for how many seconds
     the client prefers to wait, 0.0 when it does not. hung_up: set once the client is no longer there.
     """
 
@@ -30,6 +31,7 @@ class Call:
     body: bytes
     wait: float
     hung_up: threading.Event
+    token: TokenView | None = None
 
     @property
     def id(self) -> str:

@@ -1,45 +1,61 @@
 """Who may come in through a listener. Each listener has one gate, so that none is ever taken for another."""
 
-import hashlib
 import hmac
 import ipaddress
+import logging
+from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
 from weft.errors import PermissionDeniedError, UnauthenticatedError
+from weft.logs import RateLimit
+from weft.tokens import Token, digest
+
+_log = logging.getLogger("weft.api.gates")
+_log.addFilter(RateLimit(lines=10, seconds=60.0))
 
 
 class Gate(Protocol):
-    def admit(self, headers: Headers) -> None:
-        """Raise UnauthenticatedError or PermissionDeniedError when the sender of these headers may not come in."""
+    def admit(self, headers: Headers, peer: str) -> Token | None:
+        """The token that a request with these headers came with; None where whoever gets this far may do anything.
+
+        peer is the address that it came from. Raises UnauthenticatedError or PermissionDeniedError when the request
+        may not come in. May block.
+        """
 
 
 class SocketGate:
     """The unix socket: its file mode has already kept out everybody but its owner."""
 
-    def admit(self, headers: Headers) -> None:
+    def admit(self, headers: Headers, peer: str) -> None:
         pass
 
 
 class TokenGate:
-    """Asks for a token, of which only the hash is kept."""
+    """Asks for a token: the one of the file, of which only the hash is kept, or one that find knows.
 
-    def __init__(self, token: str) -> None:
-        self._digest = _digest(token)
+    What is wrong with a token is not told, whether it never was, was revoked or has expired.
+    """
 
-    def admit(self, headers: Headers) -> None:
+    def __init__(self, file_token: str, find: Callable[[str], Token | None]) -> None:
+        self._digest = digest(file_token)
+        self._find = find
+
+    def admit(self, headers: Headers, peer: str) -> Token | None:
         given = _given_token(headers)
         if given is None:
+            raise UnauthenticatedError("token not found in header: send `Authorization: Bearer TOKEN`")
+        if hmac.compare_digest(self._digest, digest(given)):
+            return None
+        token = self._find(given)
+        if token is None:
+            _log.warning("a request from %s came with a token that opens nothing", peer or "nowhere")
             raise UnauthenticatedError(
-                "token not found in header: send `Authorization: Bearer TOKEN`; the token is in the file `token` in"
-                " weft's data directory"
+                "the token is not one that opens this API; an administrator makes one with `weft token create`"
             )
-        if not hmac.compare_digest(self._digest, _digest(given)):
-            raise UnauthenticatedError(
-                "the token is not the right one; it is in the file `token` in weft's data directory"
-            )
+        return token
 
 
 class LoopbackGate:
@@ -49,7 +65,8 @@ class LoopbackGate:
     cross-origin request (then Origin tells).
     """
 
-    def admit(self, headers: Headers) -> None:
+    def admit(self, headers: Headers, peer: str) -> None:
+        del peer  # the listener is on loopback
         host = headers.get("host", "")
         if not _is_loopback(host):
             raise PermissionDeniedError(
@@ -68,10 +85,6 @@ def _given_token(headers: Headers) -> str | None:
     if scheme.lower() == "bearer" and token.strip():
         return token.strip()
     return headers.get("x-auth-token") or None
-
-
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()
 
 
 def _is_loopback(host: str) -> bool:

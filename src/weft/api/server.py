@@ -89,7 +89,7 @@ class ApiServer:
     def _tcp_gate(self) -> Gate:
         if self._config.api.auth is ApiAuth.NONE:
             return LoopbackGate()
-        return TokenGate(load_token(self._config.token_file))
+        return TokenGate(load_token(self._config.token_file), self._service.tokens.authenticate)
 
     def _add(self, gate: Gate, sockets: list[socket.socket]) -> None:
         app = build_app(self._service, gate, self._waiters)

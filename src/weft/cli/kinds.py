@@ -9,11 +9,12 @@ from weft.cli.shapes import (
     pool_shape,
     profile_shape,
     snapshot_shape,
+    token_shape,
     volume_shape,
 )
 from weft.cli.sizes import format_size
 from weft.model import Host, Profile
-from weft.views import AttachmentView, PoolView, SnapshotView, VolumeView
+from weft.views import AttachmentView, PoolView, SnapshotView, TokenView, VolumeView
 
 Names = Mapping[str, str]
 """Ids to names; an id that is not there is shown itself."""
@@ -115,4 +116,18 @@ PROFILES: Kind[Profile] = Kind(
     ),
     shape=profile_shape,
     identity=lambda profile: profile.id,
+)
+
+TOKENS: Kind[TokenView] = Kind(
+    columns=(
+        Column("NAME", lambda token: token.name),
+        Column("ID", lambda token: token.id, whole=True),
+        Column("SCOPE", lambda token: token.scope.value),
+        Column("HOST", lambda token: token.host_name or token.host_nqn, optional=True),
+        Column(
+            "EXPIRES", lambda token: f"{token.expires_at:%Y-%m-%d %H:%M:%S}Z" if token.expires_at else "never"
+        ),
+    ),
+    shape=token_shape,
+    identity=lambda token: token.id,
 )

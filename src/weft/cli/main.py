@@ -29,6 +29,7 @@ SECTIONS = {
         "status": ("weft.cli.status:status", "Tell what runs here and what is wrong."),
         "serve": ("weft.cli.serve:serve", "Run the control plane."),
         "target": ("weft.cli.target:target", "Run, look at or stop the embedded target."),
+        "token": ("weft.cli.token:token", "Give other machines access to the API."),
         "stop": ("weft.cli.serve:stop", "Stop the control plane."),
         "completion": ("weft.cli.completion:completion", "Print the set-up of completion for a shell."),
     },

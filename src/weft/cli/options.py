@@ -36,6 +36,7 @@ volume_names = _completer(lambda client: (view.volume.name for view in client.vo
 snapshot_names = _completer(lambda client: (view.snapshot.name for view in client.snapshots()))
 pool_names = _completer(lambda client: (view.pool.name for view in client.pools()))
 host_names = _completer(lambda client: (host.name for host in client.hosts()))
+token_names = _completer(lambda client: (token.name for token in client.tokens()))
 profile_names = _completer(lambda client: (profile.name for profile in client.profiles()))
 
 

@@ -17,7 +17,7 @@ from weft.model import (
     Volume,
     VolumeId,
 )
-from weft.views import PoolView, SnapshotView, VolumeView
+from weft.views import PoolView, SnapshotView, TokenView, VolumeView
 
 ThingT = TypeVar("ThingT")
 
@@ -82,6 +82,23 @@ def find_profile(client: Client, wanted: str) -> Profile:
         by_name=lambda name: client.profiles(name=name),
         identity=lambda profile: profile.id,
     )
+
+
+def find_token(client: Client, wanted: str) -> TokenView:
+    return _find(
+        "token",
+        wanted,
+        by_id=lambda text: _token_by_id(client, text),
+        by_name=lambda name: client.tokens(name=name),
+        identity=lambda token: token.id,
+    )
+
+
+def _token_by_id(client: Client, text: str) -> TokenView:
+    for each in client.tokens():
+        if each.id == text:
+            return each
+    raise NotFoundError(f"token {text} can't be found")
 
 
 def is_id(text: str) -> bool:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from weft.connection import Connection
 from weft.model import Host, Profile
-from weft.views import AttachmentView, PoolView, SnapshotView, VolumeView
+from weft.views import AttachmentView, PoolView, SnapshotView, TokenView, VolumeView
 
 Value: TypeAlias = "bool | int | float | str | Sequence[Value] | Mapping[str, Value] | None"
 Shape: TypeAlias = Mapping[str, Value]
@@ -133,6 +133,20 @@ def profile_shape(profile: Profile) -> Shape:
         "custom_properties": dict(profile.custom_properties),
         "created_at": _time(profile.created_at),
         "updated_at": _time(profile.updated_at),
+    }
+
+
+def token_shape(token: TokenView) -> Shape:
+    return {
+        "id": token.id,
+        "name": token.name,
+        "scope": token.scope.value,
+        "tenant_id": token.tenant_id,
+        "host_id": token.host_id,
+        "host_name": token.host_name,
+        "host_nqn": token.host_nqn,
+        "created_at": _time(token.created_at),
+        "expires_at": _time(token.expires_at),
     }
 
 
