@@ -1,0 +1,71 @@
+"""Wheels for the Python of the VMs: weft's own, and others from the package index."""
+
+import atexit
+import shutil
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from lab.errors import LabError
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+# Debian 12: Python 3.11, glibc 2.36.
+_PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in range(36, 4, -1)]
+_TARGET = [
+    "--python-version",
+    "3.11",
+    "--implementation",
+    "cp",
+    "--abi",
+    "cp311",
+    "--abi",
+    "abi3",
+    "--abi",
+    "none",
+]
+_DOWNLOAD_SECONDS = 600.0
+_BUILD_SECONDS = 120.0
+
+
+def download_wheels(requirements: Path, folder: Path) -> None:
+    """Put everything that a requirements file with hashes names into a folder, as wheels for the VMs.
+
+    Raises LabError when the index does not have them.
+    """
+    platforms = [
+        word
+        for name in [*_PLATFORMS, "manylinux2014_x86_64", "linux_x86_64"]
+        for word in ("--platform", name)
+    ]
+    _run(
+        [
+            *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"),
+            *("--only-binary", ":all:", "--require-hashes", "--requirement", str(requirements)),
+            *(*_TARGET, *platforms, "--dest", str(folder)),
+        ],
+        folder,
+        _DOWNLOAD_SECONDS,
+    )
+
+
+@cache
+def weft_wheel() -> Path:
+    """weft's wheel, built from this checkout once in this process. Raises LabError when it cannot be built."""
+    folder = Path(tempfile.mkdtemp(prefix="weft-wheel-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
+    _run(command, CHECKOUT, _BUILD_SECONDS)
+    return next(folder.glob("weft-*.whl"))
+
+
+def _run(command: list[str], folder: Path, timeout: float) -> None:
+    try:
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=timeout, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise LabError(f"this did not end within {timeout:g} s: {' '.join(command)}") from None
+    if done.returncode != 0:
+        raise LabError(f"this failed: {' '.join(command)}\n{done.stderr.strip() or done.stdout.strip()}")
