@@ -10,16 +10,26 @@ from typing import Self
 
 from weft.connection import NvmeofPortal
 from weft.nvme.admin import Identify, SetFeatures
+from weft.nvme.auth import HostAuthentication
 from weft.nvme.command import Command
+from weft.nvme.dhchap_messages import MESSAGE_MAX
 from weft.nvme.errors import RemoteProtocolError
 from weft.nvme.events import CommandCompleted, ConnectionClosed, ICRespReceived, R2TReceived, TermReqReceived
-from weft.nvme.fabrics import Connect, ConnectData, PropertyGet, PropertySet
+from weft.nvme.fabrics import (
+    AuthenticationReceive,
+    AuthenticationSend,
+    Connect,
+    ConnectData,
+    PropertyGet,
+    PropertySet,
+)
 from weft.nvme.features import FeatureId, NumberOfQueues
 from weft.nvme.host import HostConnection
 from weft.nvme.identify import IdentifyNamespace
 from weft.nvme.layout import BytesLike
 from weft.nvme.pdu import NO_DIGESTS, Digests
 from weft.nvme.properties import ControllerConfiguration, ControllerStatus, Property
+from weft.nvme.state import State
 
 SECONDS = 10.0
 
@@ -88,6 +98,22 @@ class RawConnection:
     ) -> CommandCompleted:
         data = ConnectData(hostid=hostid, subnqn=subnqn, hostnqn=hostnqn, cntlid=cntlid).encode()
         return self.call(Connect(qid=qid, sqsize=sqsize, kato_ms=kato_ms), data=data)
+
+    def authenticate(self, machine: HostAuthentication) -> None:
+        """DH-HMAC-CHAP, to the end. Raises AuthenticationError."""
+        assert self.send_message(machine.negotiate()).status.ok
+        assert self.send_message(machine.answer(self.fetch_message())).status.ok
+        last = machine.conclude(self.fetch_message())
+        if last is not None:
+            assert self.send_message(last).status.ok
+        if self.machine.state is State.AUTHENTICATING:
+            self.machine.authenticated()
+
+    def send_message(self, message: bytes) -> CommandCompleted:
+        return self.call(AuthenticationSend(length=len(message)), data=message)
+
+    def fetch_message(self) -> bytes:
+        return self.read(AuthenticationReceive(length=MESSAGE_MAX), MESSAGE_MAX)
 
     def pump(self, done: Callable[[], bool], seconds: float = SECONDS) -> None:
         """Take what comes until done() is true. Raises LostError at the end of the connection, TimeoutError."""

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from weft.connection import NvmeofConnection, NvmeofPortal
 from weft.embedded.target.control import ControlClient, CreateExport, Done, Exported, RemoveExport
 from weft.embedded.target.settings import TargetSettings, encode_settings
 from weft.errors import UnavailableError
-from weft.model import Export, ExportHost, HostId, HostIdentity, Transport, VolumeId
+from weft.model import DhChapSecrets, Export, ExportHost, HostId, HostIdentity, Transport, VolumeId
 from weft.names import DEFAULT_NQN_PREFIX, host_nqn, new_id, subsystem_nqn
 
 MIB = 2**20
@@ -112,18 +113,22 @@ class TargetProcess:
             self._process.wait(10)
             raise
 
-    def new_volume(self, size: int = 16 * MIB) -> NvmeofConnection:
-        """Make a file of zeroes and export it to the identity."""
+    def new_volume(self, size: int = 16 * MIB, secrets: DhChapSecrets | None = None) -> NvmeofConnection:
+        """Make a file of zeroes and export it to the identity, which with secrets must authenticate."""
         volume_id = VolumeId(new_id())
         with self.path(volume_id).open("wb") as file:
             file.truncate(size)
-        return self.export(volume_id, size)
+        return self.export(volume_id, size, secrets=secrets)
 
     def path(self, volume_id: VolumeId) -> Path:
         return self.pool / volume_id
 
     def export(
-        self, volume_id: VolumeId, size: int, hosts: tuple[str, ...] | None = None
+        self,
+        volume_id: VolumeId,
+        size: int,
+        hosts: tuple[str, ...] | None = None,
+        secrets: DhChapSecrets | None = None,
     ) -> NvmeofConnection:
         if self.path(volume_id).stat().st_size < size:
             os.truncate(self.path(volume_id), size)
@@ -132,11 +137,11 @@ class TargetProcess:
             volume_id=volume_id,
             path=self.path(volume_id),
             size=size,
-            hosts=tuple(ExportHost(host_id=HostId(new_id()), initiator=nqn) for nqn in nqns),
+            hosts=tuple(ExportHost(host_id=HostId(new_id()), initiator=nqn, secrets=secrets) for nqn in nqns),
         )
         with ControlClient(self._socket, connect_within=5) as control:
             control.call(CreateExport(export), Exported)
-        return self.connection(volume_id)
+        return replace(self.connection(volume_id), secrets=secrets)
 
     def remove(self, volume_id: VolumeId) -> None:
         with ControlClient(self._socket, connect_within=5) as control:

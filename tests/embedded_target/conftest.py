@@ -8,6 +8,7 @@ import pytest
 from embedded_target.workshop import MakeWorkshop, Workshop, free_portal
 from weft.connection import NvmeofPortal
 from weft.embedded.target.settings import Limits
+from weft.nvme.dhchap_proof import ANY, DhChapPolicy
 
 
 @pytest.fixture
@@ -20,6 +21,7 @@ def make_workshop(short_path: Path) -> Iterator[MakeWorkshop]:
         limits: Limits | None = None,
         max_connections: int = 64,
         allow_any_host: bool = False,
+        policy: DhChapPolicy = ANY,
     ) -> Workshop:
         workshop = Workshop(
             folder=short_path,
@@ -27,6 +29,7 @@ def make_workshop(short_path: Path) -> Iterator[MakeWorkshop]:
             limits=limits or Limits(),
             max_connections=max_connections,
             allow_any_host=allow_any_host,
+            policy=policy,
         )
         made.append(workshop)
         return workshop

@@ -2,7 +2,7 @@
 
 import random
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +12,9 @@ from weft.config import parse_portal
 from weft.connection import NvmeofPortal
 from weft.embedded.target.nvme_target import NvmeTarget
 from weft.embedded.target.settings import Limits, TargetSettings
-from weft.model import Export, ExportHost, HostId, VolumeId
+from weft.model import DhChapSecrets, Export, ExportHost, HostId, VolumeId
 from weft.names import DEFAULT_NQN_PREFIX, new_id
+from weft.nvme.dhchap_proof import ANY, DhChapPolicy
 
 MIB = 2**20
 HOST_A = "nqn.2014-08.org.nvmexpress:uuid:11111111-1111-4111-8111-111111111111"
@@ -46,6 +47,7 @@ class Workshop:
     limits: Limits
     max_connections: int = 64
     allow_any_host: bool = False
+    policy: DhChapPolicy = ANY
     stack: ExitStack = field(default_factory=ExitStack)
 
     def __post_init__(self) -> None:
@@ -73,7 +75,7 @@ class Workshop:
         )
 
     def start(self) -> NvmeTarget:
-        target = NvmeTarget(self.settings, self.limits)
+        target = NvmeTarget(self.settings, self.limits, self.policy)
         target.start()
         return target
 
@@ -83,14 +85,23 @@ class Workshop:
             file.truncate(size)
         return path
 
-    def export(self, *hosts: str, path: Path | None = None, size: int = 4 * MIB) -> Export:
-        """Make a volume and export it to hosts."""
+    def export(
+        self,
+        *hosts: str,
+        secrets: Mapping[str, DhChapSecrets] | None = None,
+        path: Path | None = None,
+        size: int = 4 * MIB,
+    ) -> Export:
+        """Make a volume and export it to hosts; those that have secrets must authenticate."""
         path = path or self.file(size)
         export = Export(
             volume_id=VolumeId(new_id()),
             path=path,
             size=size,
-            hosts=tuple(ExportHost(host_id=HostId(new_id()), initiator=each) for each in hosts),
+            hosts=tuple(
+                ExportHost(host_id=HostId(new_id()), initiator=each, secrets=(secrets or {}).get(each))
+                for each in hosts
+            ),
         )
         self.target.create_export(export)
         return export

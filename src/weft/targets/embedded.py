@@ -23,6 +23,8 @@ from weft.embedded.target.control import (
     Exports,
     HoldWrites,
     ListExports,
+    ListRefusals,
+    Refusals,
     Released,
     ReleaseWrites,
     RemoveExport,
@@ -96,9 +98,9 @@ class EmbeddedTarget:
     def expect(self, volume_ids: frozenset[VolumeId]) -> None:
         """Nothing to do: the process restores its exports from its own files before it listens."""
 
-    def refusals(self, volume_id: VolumeId) -> Sequence[Refusal]:  # noqa: ARG002 -- the door's
-        """None: the process does not remember whom it turned away."""
-        return ()
+    def refusals(self, volume_id: VolumeId) -> Sequence[Refusal]:
+        """See the door. What was before the process last began is forgotten."""
+        return self._call(ListRefusals(check_id("volume_id", volume_id)), Refusals).refusals
 
     def hold_writes(self, volume_id: VolumeId, seconds: float) -> AbstractContextManager[None] | None:
         """Hold hosts' writes to a volume while the context lasts; None if it is not exported.

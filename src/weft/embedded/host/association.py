@@ -12,16 +12,18 @@ from dataclasses import dataclass
 from typing import Final
 
 from weft.connection import NvmeofPortal
+from weft.embedded.host.authentication import Authenticator
 from weft.embedded.host.exchange import Exchange
 from weft.embedded.host.options import VolumeOptions
 from weft.embedded.host.queue_pair import ConnectionLostError, QueueListener
 from weft.embedded.host.statuses import command_error, connect_error
-from weft.errors import DataError, PermissionDeniedError, UnavailableError, WeftError
+from weft.errors import DataError, PermissionDeniedError, UnavailableError, UnsupportedError, WeftError
 from weft.model import HostIdentity
 from weft.names import NSID
 from weft.nvme.admin import AsynchronousEventRequest, GetLogPage, Identify, KeepAlive, SetFeatures
 from weft.nvme.async_event import AsyncEvent
 from weft.nvme.command import Command
+from weft.nvme.dhchap_proof import DhChapKeys
 from weft.nvme.events import CommandCompleted
 from weft.nvme.fabrics import AUTHREQ_ASCR, AUTHREQ_ATR, Connect, ConnectData, PropertyGet, PropertySet
 from weft.nvme.features import FeatureId, NumberOfQueues
@@ -83,8 +85,14 @@ class Association:
     """Owns two connections. Make it with `associate`, and close it in any case."""
 
     def __init__(
-        self, portal: NvmeofPortal, nqn: str, identity: HostIdentity, options: VolumeOptions
+        self,
+        portal: NvmeofPortal,
+        nqn: str,
+        identity: HostIdentity,
+        options: VolumeOptions,
+        keys: DhChapKeys | None = None,
     ) -> None:
+        """keys: what this host authenticates with, if the controller asks for it."""
         self.portal = portal
         self.namespace: Namespace
         self.limits: Limits
@@ -95,6 +103,9 @@ class Association:
         self._admin: Exchange | None = None
         self._io: Exchange | None = None
         self._on_event: Callable[[], None] = _nothing
+        self._authenticator = Authenticator(
+            host_nqn=identity.nqn, subsystem_nqn=nqn, keys=keys, target=str(portal), left=self._left
+        )
 
     @property
     def admin(self) -> Exchange:
@@ -204,12 +215,23 @@ class Association:
             # Who may use what is the admin queue's matter. An I/O queue is also refused, for good as its answer says,
             # when the target was restarted in between and knows no such controller any more.
             raise error if qid == 0 else UnavailableError(str(error))
-        if completion.result & (AUTHREQ_ATR | AUTHREQ_ASCR):
-            raise PermissionDeniedError(
-                f"{self.portal} wants {self._identity.nqn} to authenticate for {self._nqn}, which weft's "
-                "embedded host cannot do yet"
-            )
+        self._authenticate(queue, qid, completion.result)
         return completion.result & 0xFFFF
+
+    def _authenticate(self, queue: Exchange, qid: int, result: int) -> None:
+        """Prove who we are if the result of Connect asks for it."""
+        if result & AUTHREQ_ASCR:
+            raise UnsupportedError(
+                f"{self.portal} wants a secure channel (TLS) for {self._nqn}, which weft's embedded host cannot make"
+            )
+        try:
+            if result & AUTHREQ_ATR:
+                self._authenticator.authenticate(queue)
+            else:
+                self._authenticator.check_not_needed()
+        except PermissionDeniedError as error:
+            # The admin queue's word counts; an I/O queue that is refused behind it met a key that was just changed.
+            raise error if qid == 0 else UnavailableError(str(error)) from None
 
     def _enable(self) -> None:
         self._set_property(Property.CC, ControllerConfiguration(enable=True).encode(), self._left())

@@ -7,12 +7,12 @@ from weft.connection import NvmeofPortal
 from weft.embedded.host.exchange import Exchange
 from weft.embedded.host.queue_pair import ConnectionLostError, SilenceError
 from weft.embedded.host.statuses import command_error, connect_error
-from weft.errors import UnavailableError
+from weft.errors import PermissionDeniedError, UnavailableError
 from weft.model import HostIdentity
 from weft.nvme.admin import GetLogPage
 from weft.nvme.command import Command
 from weft.nvme.events import CommandCompleted
-from weft.nvme.fabrics import Connect, ConnectData, PropertyGet, PropertySet
+from weft.nvme.fabrics import AUTHREQ_ASCR, AUTHREQ_ATR, Connect, ConnectData, PropertyGet, PropertySet
 from weft.nvme.logpage import (
     DISCOVERY_ENTRY_SIZE,
     DISCOVERY_HEADER_SIZE,
@@ -36,7 +36,8 @@ _POLL: Final = 0.02
 def discover(portal: NvmeofPortal, identity: HostIdentity, timeout: float = 10.0) -> list[DiscoveryEntry]:
     """The entries of the discovery log, as they stood at one moment.
 
-    Raises UnavailableError when the portal cannot be reached or did not answer within timeout seconds.
+    Raises UnavailableError when the portal cannot be reached or did not answer within timeout seconds, and
+    PermissionDeniedError when this host is not let in.
     """
     deadline = time.monotonic() + timeout
     exchange = Exchange(portal, _Listener(), timeout)
@@ -69,6 +70,10 @@ class _Client:
         completion = self._exchange.execute(command, self._left(), data=data)
         if not completion.status.ok:
             raise connect_error(completion, DISCOVERY_NQN, self._identity.nqn)
+        if completion.result & (AUTHREQ_ATR | AUTHREQ_ASCR):
+            raise PermissionDeniedError(
+                f"{self._portal} wants {self._identity.nqn} to authenticate even for discovery, which weft cannot do"
+            )
         enable = ControllerConfiguration(enable=True).encode()
         self._expect(PropertySet(offset=Property.CC, value=enable))
         while not self._status().ready:

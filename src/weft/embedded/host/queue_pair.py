@@ -99,6 +99,13 @@ class QueuePair:
                 raise self._error
             self._send(self._machine.send_command(cid, command, data=data, into=into))
 
+    def authenticated(self) -> None:
+        """The controller has accepted who this host is: every command may be sent now. Raises ConnectionLostError."""
+        with self._lock:
+            if self._error is not None:
+                raise self._error
+            self._machine.authenticated()
+
     def abort(self, error: ConnectionLostError) -> None:
         """Give the connection up, without waiting; the listener is told soon. Unsent bytes are thrown away."""
         with self._lock:

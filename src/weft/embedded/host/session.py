@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from weft.connection import NvmeofConnection
+from weft.embedded.dhchap import keys_of
 from weft.embedded.host.association import Association, Limits, Namespace
 from weft.embedded.host.command_queue import CommandQueue
 from weft.embedded.host.options import VolumeOptions
@@ -26,6 +27,7 @@ class Session:
         self.limits: Limits
         self._connection = connection
         self._identity = identity
+        self._keys = None if connection.secrets is None else keys_of(connection.secrets)
         self._options = options
         self._changed = threading.Condition()
         self._lost: ConnectionLostError | None = None
@@ -221,7 +223,7 @@ class Session:
 
     def _establish(self, index: int) -> None:
         portal = self._connection.portals[index]
-        association = Association(portal, self._connection.nqn, self._identity, self._options)
+        association = Association(portal, self._connection.nqn, self._identity, self._options, self._keys)
         with self._changed:
             self._lost = None  # that of an earlier attempt; one that comes from now on counts
         try:

@@ -51,7 +51,8 @@ class Volume:
         """Connect to a volume; one attempt at each portal.
 
         Raises UnavailableError when no portal can be reached, PermissionDeniedError when this host is not let in,
-        NotFoundError when there is no such subsystem, UnsupportedError for portals that are not NVMe/TCP.
+        NotFoundError when there is no such subsystem, UnsupportedError for portals that are not NVMe/TCP, and
+        InvalidValueError for a connection whose keys are none.
         """
         for portal in connection.portals:
             if portal.transport is not Transport.TCP:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from weft.embedded.target.admin_queue import AdminQueue
+from weft.embedded.target.authenticated_queue import AuthenticatedQueue
 from weft.embedded.target.controller import MAXIMUM_QUEUE_ENTRIES, Controller
 from weft.embedded.target.discovery import DISCOVERY_NQN, Discovery, DiscoveryPages
 from weft.embedded.target.io_queue import IoQueue
@@ -14,6 +15,8 @@ from weft.embedded.target.queue_pair import QueuePair
 from weft.embedded.target.responder import Accepted, Queue
 from weft.embedded.target.settings import Limits
 from weft.embedded.target.subsystem import Subsystem, SubsystemTable
+from weft.model import RefusalReason
+from weft.nvme.dhchap_proof import DhChapPolicy
 from weft.nvme.events import CommandReceived
 from weft.nvme.fabrics import (
     DYNAMIC_CNTLID,
@@ -61,6 +64,7 @@ class Admission:
         max_io_queues: int,
         max_discovery_connections: int,
         limits: Limits,
+        policy: DhChapPolicy,
     ) -> None:
         """open_namespace: try to open the bytes of a subsystem that has none; whether it has them now."""
         self._subsystems = subsystems
@@ -69,6 +73,7 @@ class Admission:
         self._max_io_queues = max_io_queues
         self._max_discovery_connections = max_discovery_connections
         self._limits = limits
+        self._policy = policy
 
     def connect(self, pair: QueuePair, received: CommandReceived, data: memoryview | None) -> Accepted | None:
         """What a Connect gives; None if it was refused, which is answered already."""
@@ -80,17 +85,21 @@ class Admission:
         command = received.command
         assert isinstance(command, Connect)  # noqa: S101 -- the caller has looked
         try:
-            controller, queue = self._admit(pair, command, found)
+            accepted = self._admit(pair, command, found)
         except _Refused as refused:
             _log.warning("%s at %s was refused %s: %s", found.hostnqn, pair.peer, found.subnqn, refused.why)
             pair.complete(received.cid, refused.status, refused.result)
             return None
         pair.host_nqn = found.hostnqn
         if command.qid == 0:
-            _log.info("%s connects to %s as controller %d", pair.name, found.subnqn, controller.cntlid)
-        return Accepted(queue, controller.cntlid)
+            _log.info(
+                "%s connects to %s as controller %d%s",
+                pair.name, found.subnqn, accepted.cntlid,
+                " and is to authenticate" if accepted.authenticate else "",
+            )  # fmt: skip
+        return accepted
 
-    def _admit(self, pair: QueuePair, command: Connect, data: ConnectData) -> tuple[Controller, Queue]:
+    def _admit(self, pair: QueuePair, command: Connect, data: ConnectData) -> Accepted:
         if command.sqsize >= MAXIMUM_QUEUE_ENTRIES:
             raise _invalid(f"a queue has {MAXIMUM_QUEUE_ENTRIES} entries at most", _SQSIZE)
         if command.qid == 0 and data.cntlid != DYNAMIC_CNTLID:
@@ -101,14 +110,14 @@ class Admission:
         if subsystem is None or subsystem.removed:
             raise _invalid("there is no such subsystem here", _SUBNQN)
         if not subsystem.allows(data.hostnqn):
-            raise _not_allowed()
+            raise _not_allowed(subsystem, data)
         if subsystem.namespace is None and not self._open_namespace(subsystem):
             raise _busy("the bytes of the volume are not there yet")
         if command.qid == 0:
             return self._new_controller(pair, command, data, subsystem)
         return self._io_queue(pair, command, data, subsystem)
 
-    def _discover(self, pair: QueuePair, command: Connect, data: ConnectData) -> tuple[Controller, Queue]:
+    def _discover(self, pair: QueuePair, command: Connect, data: ConnectData) -> Accepted:
         if command.qid != 0:
             raise _invalid("discovery controllers have no I/O queues", _QID)
         controllers = self._discovery.controllers
@@ -118,13 +127,12 @@ class Admission:
             host_nqn=data.hostnqn, hostid=data.hostid, kato=command.kato_ms / 1000, io_queues=0, admin=pair
         )
         pages = DiscoveryPages(self._discovery, controller, pair.local_address)
-        return controller, AdminQueue(
-            controller, pages, pair, idle_seconds=self._limits.idle_discovery_seconds
-        )
+        queue = AdminQueue(controller, pages, pair, idle_seconds=self._limits.idle_discovery_seconds)
+        return Accepted(queue, controller.cntlid)
 
     def _new_controller(
         self, pair: QueuePair, command: Connect, data: ConnectData, subsystem: Subsystem
-    ) -> tuple[Controller, Queue]:
+    ) -> Accepted:
         if not subsystem.controllers.settle(data.hostnqn, self._limits.teardown_seconds):
             raise _busy("its former connections have not come to their end")
         controller = subsystem.admit(
@@ -135,14 +143,15 @@ class Admission:
             admin=pair,
         )
         if controller is None:
-            raise _not_allowed()
+            raise _not_allowed(subsystem, data)
         namespace = subsystem.namespace
         assert namespace is not None  # noqa: S101 -- it was opened, and only goes with the subsystem
-        return controller, AdminQueue(controller, NvmPages(subsystem, namespace, controller), pair)
+        queue = AdminQueue(controller, NvmPages(subsystem, namespace, controller), pair)
+        return self._guarded(queue, controller, subsystem, pair)
 
     def _io_queue(
         self, pair: QueuePair, command: Connect, data: ConnectData, subsystem: Subsystem
-    ) -> tuple[Controller, Queue]:
+    ) -> Accepted:
         controller = subsystem.controllers.get(data.cntlid)
         if controller is None or controller.ended:
             raise _invalid(f"there is no controller {data.cntlid}", _CNTLID)
@@ -158,10 +167,31 @@ class Admission:
             )
         namespace = subsystem.namespace
         assert namespace is not None  # noqa: S101 -- its controller exists
-        return controller, IoQueue(controller, namespace, command.qid, pair)
+        queue = IoQueue(controller, namespace, command.qid, pair)
+        return self._guarded(queue, controller, subsystem, pair)
+
+    def _guarded(
+        self, queue: Queue, controller: Controller, subsystem: Subsystem, pair: QueuePair
+    ) -> Accepted:
+        """The queue, behind authentication where the export asks the host for a key."""
+        keys = subsystem.keys_of(controller.host_nqn)
+        if keys is None:
+            subsystem.refusals.forget(controller.host_nqn)
+            return Accepted(queue, controller.cntlid)
+        guarded = AuthenticatedQueue(
+            queue,
+            controller,
+            subsystem,
+            pair,
+            keys=keys,
+            policy=self._policy,
+            seconds=self._limits.authentication_seconds,
+        )
+        return Accepted(guarded, controller.cntlid, authenticate=True)
 
 
-def _not_allowed() -> _Refused:
+def _not_allowed(subsystem: Subsystem, data: ConnectData) -> _Refused:
+    subsystem.refusals.remember(data.hostnqn, RefusalReason.NOT_LISTED)
     return _Refused(
         "the host is not among those that may use it",
         do_not_retry(StatusCode.CONNECT_INVALID_HOST),

@@ -23,7 +23,7 @@ _STRANGERS_SHARE: Final = 4
 class Connections:
     """Starts a QueuePair for every accepted socket, up to a maximum. Owns their threads.
 
-    Those whose Connect has not succeeded yet have a share of the maximum; when it is used up the one that has waited
+    Those that have not connected, or not authenticated though they must, have a share of the maximum; when it is used up the one that has waited
     longest makes room for the next, so that idle connections of strangers cannot keep hosts out.
     """
 
@@ -60,7 +60,7 @@ class Connections:
 
     def _make_room(self) -> None:
         with self._lock:
-            strangers = [each for each in self._pairs if not each.host_nqn]
+            strangers = [each for each in self._pairs if not each.let_in]
             full = len(self._pairs) >= self._maximum
         surplus = strangers[: max(0, len(strangers) - self._strangers + 1)]
         for each in surplus:
@@ -71,7 +71,9 @@ class Connections:
     def by_host(self) -> dict[str, int]:
         """How many connections each host NQN has."""
         with self._lock:
-            return dict(collections.Counter(each.host_nqn for each in self._pairs if each.host_nqn))
+            return dict(
+                collections.Counter(each.host_nqn for each in self._pairs if each.host_nqn and each.let_in)
+            )
 
     def stop(self, timeout: float) -> bool:
         """Let every connection finish what it is carrying out, and wait; whether all ended within timeout seconds."""

@@ -15,9 +15,9 @@ import msgspec
 from weft.embedded.failed import Failed
 from weft.embedded.target.settings import TargetSettings
 from weft.errors import InvalidValueError, UnavailableError
-from weft.model import Export, FoundExport
+from weft.model import Export, FoundExport, Refusal
 
-CONTROL_VERSION: Final = 1
+CONTROL_VERSION: Final = 2
 """Raised when a client of one version could no longer talk to a target of the other."""
 
 MAXIMUM_LINE: Final = 4 * 2**20
@@ -41,6 +41,10 @@ class ListExports(msgspec.Struct, frozen=True, tag="exports"):
     volume_id: str | None = None
 
 
+class ListRefusals(msgspec.Struct, frozen=True, tag="refusals"):
+    volume_id: str
+
+
 class HoldWrites(msgspec.Struct, frozen=True, tag="hold_writes"):
     """Hold writes until released, until the connection ends, or for `seconds`."""
 
@@ -56,7 +60,16 @@ class Stop(msgspec.Struct, frozen=True, tag="stop"):
     """End the process; the reply comes before it does."""
 
 
-Request = StatusRequest | CreateExport | RemoveExport | ListExports | HoldWrites | ReleaseWrites | Stop
+Request = (
+    StatusRequest
+    | CreateExport
+    | RemoveExport
+    | ListExports
+    | ListRefusals
+    | HoldWrites
+    | ReleaseWrites
+    | Stop
+)
 
 
 class PortalStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +103,12 @@ class Exports(msgspec.Struct, frozen=True, tag="exports"):
     exports: tuple[FoundExport, ...]
 
 
+class Refusals(msgspec.Struct, frozen=True, tag="refusals"):
+    """The last first."""
+
+    refusals: tuple[Refusal, ...]
+
+
 class Released(msgspec.Struct, frozen=True, tag="released"):
     """lasted: no write got through while the hold was wanted."""
 
@@ -100,8 +119,8 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
     pass
 
 
-Reply = TargetStatus | Exported | Exports | Released | Done | Failed
-ReplyT = TypeVar("ReplyT", TargetStatus, Exported, Exports, Released, Done)
+Reply = TargetStatus | Exported | Exports | Refusals | Released | Done | Failed
+ReplyT = TypeVar("ReplyT", TargetStatus, Exported, Exports, Refusals, Released, Done)
 
 
 def encode_line(message: Request | Reply) -> bytes:

@@ -20,6 +20,8 @@ from weft.embedded.target.control import (
     Exports,
     HoldWrites,
     ListExports,
+    ListRefusals,
+    Refusals,
     Released,
     ReleaseWrites,
     RemoveExport,
@@ -155,6 +157,8 @@ class _Session:
             case ListExports():
                 wanted = None if request.volume_id is None else _volume_id(request.volume_id)
                 return Exports(self._target.exports(wanted))
+            case ListRefusals():
+                return Refusals(self._target.refusals(_volume_id(request.volume_id)))
             case HoldWrites():
                 self._hold(_volume_id(request.volume_id), request.seconds)
             case ReleaseWrites():

@@ -7,8 +7,9 @@ from typing import Final
 
 import msgspec
 
+from weft.embedded.dhchap import keys_of
 from weft.errors import InvalidValueError
-from weft.model import Export, ExportHost, HostId, VolumeId
+from weft.model import DhChapSecrets, Export, ExportHost, HostId, VolumeId
 from weft.names import check_id, check_nqn
 
 _log = logging.getLogger(__name__)
@@ -17,11 +18,12 @@ RECORD_VERSION: Final = 1
 _TEMPORARY: Final = ".new"
 
 
-class HostRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A host that the export lets in, by its NQN."""
+class HostRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A host that the export lets in, by its NQN. With secrets it must authenticate."""
 
     host_id: str
     nqn: str
+    secrets: DhChapSecrets | None = None
 
 
 class ExportRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,7 +41,10 @@ class ExportRecord(msgspec.Struct, frozen=True, kw_only=True):
             volume_id=VolumeId(self.volume_id),
             path=Path(self.path),
             size=self.size,
-            hosts=tuple(ExportHost(host_id=HostId(each.host_id), initiator=each.nqn) for each in self.hosts),
+            hosts=tuple(
+                ExportHost(host_id=HostId(each.host_id), initiator=each.nqn, secrets=each.secrets)
+                for each in self.hosts
+            ),
         )
 
 
@@ -49,7 +54,7 @@ def record_of(export: Export, generation: int) -> ExportRecord:
         volume_id=export.volume_id,
         path=str(export.path),
         size=export.size,
-        hosts=tuple(HostRecord(each.host_id, each.initiator) for each in export.hosts),
+        hosts=tuple(HostRecord(each.host_id, each.initiator, each.secrets) for each in export.hosts),
     )
 
 
@@ -62,6 +67,8 @@ def check_export(export: Export) -> None:
         raise InvalidValueError("size", f"must be more than 0 bytes, not {export.size}")
     for host in export.hosts:
         check_nqn("hosts", host.initiator)
+        if host.secrets is not None:
+            keys_of(host.secrets, host.initiator)
 
 
 class ExportRecords:

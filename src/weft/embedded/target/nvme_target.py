@@ -23,8 +23,9 @@ from weft.errors import (
     UnavailableError,
     WeftError,
 )
-from weft.model import Export, FoundExport, VolumeId
+from weft.model import Export, FoundExport, Refusal, VolumeId
 from weft.names import subsystem_nqn
+from weft.nvme.dhchap_proof import ANY, DhChapPolicy
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +35,10 @@ MAXIMUM_HOLD_SECONDS: Final = 3600.0
 class NvmeTarget:
     """Serves exports on its portals from start() to stop(). Safe to use from any thread."""
 
-    def __init__(self, settings: TargetSettings, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self, settings: TargetSettings, limits: Limits = DEFAULT_LIMITS, policy: DhChapPolicy = ANY
+    ) -> None:
+        """policy: what hosts that must authenticate may do so with."""
         self._settings = settings
         self._limits = limits
         self._roots = settings.root_paths()
@@ -48,6 +52,7 @@ class NvmeTarget:
             max_io_queues=settings.max_io_queues,
             max_discovery_connections=max(1, settings.max_connections // 4),
             limits=limits,
+            policy=policy,
         )
         self._connections = Connections(settings.max_connections, admission.connect, limits)
         self._portals = Portals(settings.nvmeof_portals(), self._connections.accept, self._discovery.changed)
@@ -114,6 +119,11 @@ class NvmeTarget:
             return tuple(self._found(each) for each in self._subsystems.all())
         subsystem = self._subsystems.get(volume_id)
         return () if subsystem is None else (self._found(subsystem),)
+
+    def refusals(self, volume_id: VolumeId) -> tuple[Refusal, ...]:
+        """Hosts that were turned away from a volume since it was exported or the process began, the last first."""
+        subsystem = self._subsystems.get(volume_id)
+        return () if subsystem is None else subsystem.refusals.all()
 
     def hold_writes(self, volume_id: VolumeId, seconds: float) -> Hold:
         """See Namespace.hold_writes. Raises NotFoundError too."""
@@ -235,6 +245,9 @@ class NvmeTarget:
             complete=namespace is not None
             and not subsystem.removed
             and len(bound) == len(self._settings.portals),
+            key_digests={
+                each.initiator: each.secrets.digest for each in subsystem.export.hosts if each.secrets
+            },
         )
 
 

@@ -28,6 +28,7 @@ from weft.nvme.events import (
 from weft.nvme.fabrics import Connect
 from weft.nvme.layout import BytesLike
 from weft.nvme.sqe import DataTransfer
+from weft.nvme.state import State
 from weft.nvme.status import SUCCESS, Status, StatusCode, do_not_retry
 from weft.nvme.target import TargetConnection
 
@@ -129,6 +130,10 @@ class QueuePair:
             poller.register(self._socket, select.POLLRDHUP)
             return any(events & _GONE for _, events in poller.poll(0))
 
+    def authenticated(self) -> None:
+        """The host has proven who it is: let it send every command of the queue."""
+        self._machine.authenticated()
+
     def wake(self) -> None:
         """Have the queue's resume() called soon, by the connection's thread."""
         with self._close_lock:
@@ -153,6 +158,11 @@ class QueuePair:
         start = self._reading_used
         self._reading_used += length
         return self._reading[start : start + length]
+
+    @property
+    def let_in(self) -> bool:
+        """Whether the host has connected and, if it must, authenticated."""
+        return self._machine.state is State.READY
 
     def _run(self) -> None:
         try:
@@ -274,7 +284,7 @@ class QueuePair:
             accepted = self._connect(self, received, data)
             if accepted is not None:
                 self._queue = accepted.queue  # before anything can fail: _close tells the queue
-                self.complete(received.cid, result=accepted.cntlid)
+                self.complete(received.cid, result=accepted.result)
         else:
             self.complete(received.cid, do_not_retry(StatusCode.COMMAND_SEQUENCE_ERROR))
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from weft.nvme.events import CommandReceived
+from weft.nvme.fabrics import AUTHREQ_ATR
 from weft.nvme.status import SUCCESS, Status
 
 
@@ -28,6 +29,9 @@ class Responder(Protocol):
     def finish(self) -> None:
         """End the connection after the answers to what has been carried out are sent; do not wait for it."""
 
+    def authenticated(self) -> None:
+        """The host has proven who it is: let it send every command of the queue."""
+
     def peer_gone(self) -> bool:
         """Whether the host has closed its end, even if there is still something to read from it."""
 
@@ -50,10 +54,19 @@ class Queue(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A Connect that is to be answered with success: the queue that was connected, and its controller."""
+    """A Connect that is to be answered with success: the queue that was connected, and its controller.
+
+    authenticate: the host must prove who it is before it may do anything else.
+    """
 
     queue: Queue
     cntlid: int
+    authenticate: bool = False
+
+    @property
+    def result(self) -> int:
+        """What the answer says."""
+        return self.cntlid | (AUTHREQ_ATR if self.authenticate else 0)
 
 
 class EndOfAssociationError(Exception):

@@ -36,6 +36,8 @@ class Limits:
 
     handshake_seconds: float = 10.0
     """From accept to an accepted Connect."""
+    authentication_seconds: float = 60.0
+    """From an accepted Connect to the proof of who the host is, where one is asked for."""
     pdu_seconds: float = 30.0
     """From a PDU's first byte to its last."""
     send_seconds: float = 30.0

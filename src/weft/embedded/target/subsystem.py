@@ -4,10 +4,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from weft.embedded.dhchap import keys_of
 from weft.embedded.target.controller import Controller, Controllers
 from weft.embedded.target.namespace import Namespace
+from weft.embedded.target.refusals import Refusals
 from weft.embedded.target.responder import Responder
 from weft.model import Export, VolumeId
+from weft.nvme.dhchap_proof import DhChapKeys
 
 
 class Subsystem:
@@ -21,6 +24,7 @@ class Subsystem:
         """None while the bytes cannot be opened."""
         self.removed = False
         self.controllers = Controllers()
+        self.refusals = Refusals(export.volume_id)
         self._allow_any_host = allow_any_host
         self._admission = threading.Lock()
 
@@ -32,6 +36,11 @@ class Subsystem:
         return not self.removed and (
             self._allow_any_host or any(each.initiator == host_nqn for each in self.export.hosts)
         )
+
+    def keys_of(self, host_nqn: str) -> DhChapKeys | None:
+        """What the host must authenticate with, None if it need not."""
+        secrets = next((each.secrets for each in self.export.hosts if each.initiator == host_nqn), None)
+        return None if secrets is None else keys_of(secrets)
 
     def admit(
         self, *, host_nqn: str, hostid: bytes, kato: float, io_queues: int, admin: Responder
