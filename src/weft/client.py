@@ -2,21 +2,24 @@
 
 import http.client
 import math
-import socket
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 from weft.config import Config
+from weft.endpoint import parse_endpoint
 from weft.errors import (
     DataError,
     InvalidValueError,
     NotFoundError,
     PermissionDeniedError,
+    UnauthenticatedError,
     UnavailableError,
     WeftError,
 )
+from weft.login import load_login
 from weft.model import (
     AttachmentId,
     Host,
@@ -57,9 +60,6 @@ ReplyT = TypeVar("ReplyT")
 _ROOT = "v1beta"
 _EVERYTHING = "1000000"
 _LARGEST_REPLY = 256 * 2**20
-DEFAULT_PORT = 50040
-"""OpenSDS's port."""
-
 _VOLUMES = "block/volumes"
 _SNAPSHOTS = "block/snapshots"
 _ATTACHMENTS = "block/attachments"
@@ -72,8 +72,10 @@ _TOKENS = "tokens"
 class Client:
     """Calls one API endpoint on behalf of one tenant. Safe to use from several threads: a connection per call.
 
-    endpoint is `unix:///path/of/socket` or `http://host:port`. timeout is how many seconds a call may take beyond
-    the time that it is asked to wait.
+    endpoint is `unix:///path/of/socket`, `https://host:port` or, on this machine only, `http://host:port`. A server
+    over TLS is known by pin, when that is given, and otherwise by one of the system's authorities that vouches for
+    it; before that nothing is sent. timeout is how many seconds a call may take beyond the time that it is asked to
+    wait.
 
     Verbs with wait give the node up to so many seconds to deal with what was asked, and return the resource as it
     is then: look at its status. Deletions return whether the resource is gone.
@@ -88,11 +90,12 @@ class Client:
         *,
         tenant_id: TenantId = DEFAULT_TENANT,
         token: str | None = None,
+        pin: str | None = None,
         timeout: float = 30.0,
     ) -> None:
         self.endpoint = endpoint
         self.tenant_id = tenant_id
-        self._address = _parse_endpoint(endpoint)
+        self._address = parse_endpoint(endpoint, pin)
         self._token = None if token is None else _checked_token(token)
         self._timeout = timeout
 
@@ -100,8 +103,13 @@ class Client:
     def for_config(
         cls, config: Config, *, tenant_id: TenantId = DEFAULT_TENANT, timeout: float = 30.0
     ) -> "Client":
-        """A client of the weft serve that runs with this configuration, over its unix socket."""
-        return cls(f"unix://{config.api_socket}", tenant_id=tenant_id, timeout=timeout)
+        """A client of the weft serve that this machine was logged in to or, where it was to none, of the one that runs
+        here with this configuration, over its unix socket.
+        """
+        login = load_login(config.login_file)
+        if login is None:
+            return cls(f"unix://{config.api_socket}", tenant_id=tenant_id, timeout=timeout)
+        return cls(login.url, tenant_id=tenant_id, token=login.token, pin=login.pin, timeout=timeout)
 
     @classmethod
     def for_url(
@@ -109,11 +117,12 @@ class Client:
         url: str,
         token: str | None = None,
         *,
+        pin: str | None = None,
         tenant_id: TenantId = DEFAULT_TENANT,
         timeout: float = 30.0,
     ) -> "Client":
-        """A client of an API that listens on TCP, such as http://127.0.0.1:50040."""
-        return cls(url, tenant_id=tenant_id, token=token, timeout=timeout)
+        """A client of an API that listens on TCP, such as https://node1:50040 or http://127.0.0.1:50040."""
+        return cls(url, tenant_id=tenant_id, token=token, pin=pin, timeout=timeout)
 
     def api_versions(self) -> list[str]:
         """The versions of the API that the endpoint offers; also a cheap way to see that it is there."""
@@ -321,10 +330,14 @@ class Client:
         return headers
 
     def _unreachable(self, error: Exception) -> WeftError:
-        if isinstance(error, FileNotFoundError | ConnectionRefusedError):
-            return UnavailableError(
-                f"weft serve is not running at {self.endpoint}; start it with `weft serve`"
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return UnauthenticatedError(
+                f"no authority that this system trusts vouches for {self.endpoint} ({error.verify_message}); `weft login"
+                f" {self.endpoint}` shows its fingerprint and keeps it"
             )
+        if isinstance(error, FileNotFoundError | ConnectionRefusedError):
+            remedy = "start it with `weft serve`" if self._address.socket else "start it there"
+            return UnavailableError(f"weft serve is not running at {self.endpoint}; {remedy}")
         if isinstance(error, PermissionError):
             return PermissionDeniedError(
                 f"{self.endpoint} belongs to another user, and only its owner may use it"
@@ -338,45 +351,6 @@ class _Answer:
 
     body: bytes
     waited: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Endpoint:
-    """Where the API is: a unix socket, or host and port on TCP."""
-
-    socket: str = ""
-    host: str = ""
-    port: int = 0
-
-    def connection(self, timeout: float) -> http.client.HTTPConnection:
-        if self.socket:
-            return _UnixConnection(self.socket, timeout)
-        return http.client.HTTPConnection(self.host, self.port, timeout=timeout)
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-
-
-def _parse_endpoint(endpoint: str) -> _Endpoint:
-    if endpoint.startswith("unix:///"):
-        return _Endpoint(socket=endpoint.removeprefix("unix://"))
-    try:
-        url = urlsplit(endpoint)
-        if url.scheme == "http" and url.hostname and url.path in {"", "/"} and not url.query:
-            return _Endpoint(host=url.hostname, port=url.port or DEFAULT_PORT)
-    except ValueError:
-        pass
-    raise InvalidValueError(
-        "endpoint", f"{endpoint!r} is neither unix:///path/of/socket nor http://host:port"
-    )
 
 
 def _checked_token(token: str) -> str:

@@ -27,6 +27,7 @@ from weft.names import (
     check_nqn,
     check_port,
     check_text,
+    is_loopback,
     new_id,
 )
 
@@ -80,11 +81,19 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     pass
 
 
+class TlsSection(_Section, frozen=True):
+    """Paths of a certificate (with those between it and its authority) and its key, PEM; without them one is made."""
+
+    certificate: str = ""
+    key: str = ""
+
+
 class ApiSection(_Section, frozen=True):
-    """`listen`: host:port addresses on loopback, beside the unix socket that is always there."""
+    """`listen`: host:port addresses beside the unix socket that is always there; TLS is spoken off loopback."""
 
     listen: tuple[str, ...] = ()
     auth: ApiAuth = ApiAuth.TOKEN
+    tls: TlsSection = TlsSection()
 
 
 class PoolSection(_Section, frozen=True):
@@ -193,6 +202,21 @@ class Config:
         return self.data_dir / "token"
 
     @property
+    def needs_tls(self) -> bool:
+        """Whether the API is to be reached from other machines."""
+        return not all(is_loopback(parse_listen("api.listen", each)[0]) for each in self.api.listen)
+
+    @property
+    def certificate_file(self) -> Path:
+        """Where the API's own certificate and its key are, when none is configured."""
+        return self.data_dir / "tls.pem"
+
+    @property
+    def login_file(self) -> Path:
+        """What `weft login` keeps: where the API is that commands of this configuration use, and the token for it."""
+        return self.data_dir / "login"
+
+    @property
     def target_dir(self) -> Path:
         """Where the embedded target keeps one file per export."""
         return self.data_dir / "target"
@@ -246,9 +270,7 @@ def check_config(file: ConfigFile, source: Path | None = None) -> Config:
     _check_socket_length(runtime_dir)
     if file.log_level not in {"debug", "info", "warning", "error"}:
         raise InvalidValueError("log_level", f"{file.log_level!r} is none of debug, info, warning, error")
-    listens = [parse_listen("api.listen", each) for each in file.api.listen]
-    if len(set(listens)) != len(listens):
-        raise InvalidValueError("api.listen", "names the same address and port twice")
+    _check_api(file.api)
     _check_target(file.target)
     _check_host(file.host)
     _check_pools(file.pools)
@@ -268,14 +290,10 @@ def check_config(file: ConfigFile, source: Path | None = None) -> Config:
 
 
 def parse_listen(field: str, value: str) -> tuple[str, int]:
-    """`host:port` on loopback; other addresses wait for TLS."""
+    """`address:port`."""
     portal = parse_portal(field, value)
-    if not value.endswith(f":{portal.port}"):
-        raise InvalidValueError(field, f"{value!r} needs a port, such as 127.0.0.1:50040")
-    if not (portal.address == "::1" or portal.address.startswith("127.")):
-        raise InvalidValueError(
-            field, f"{value!r} is not a loopback address; without TLS the API only listens there"
-        )
+    if portal.transport is not Transport.TCP or "://" in value or not value.endswith(f":{portal.port}"):
+        raise InvalidValueError(field, f"{value!r} is not address:port, such as 127.0.0.1:50040")
     return portal.address, portal.port
 
 
@@ -341,6 +359,22 @@ def _validation_error(source: Path, message: str) -> WeftError:
     if choices is not None:
         what = f"{what}; it is one of {', '.join(choices)}"
     return InvalidValueError(path or "config", f"{what} (in {source})")
+
+
+def _check_api(api: ApiSection) -> None:
+    listens = [parse_listen("api.listen", each) for each in api.listen]
+    if len(set(listens)) != len(listens):
+        raise InvalidValueError("api.listen", "names the same address and port twice")
+    if api.auth is ApiAuth.NONE and not all(is_loopback(address) for address, _ in listens):
+        raise InvalidValueError(
+            "api.auth", "none is for loopback alone; whoever reaches another address must show a token"
+        )
+    if bool(api.tls.certificate) != bool(api.tls.key):
+        raise InvalidValueError(
+            "api.tls", "certificate and key belong together: give both, or neither to have them made"
+        )
+    _directory("api.tls.certificate", api.tls.certificate, Path())
+    _directory("api.tls.key", api.tls.key, Path())
 
 
 def _check_target(target: TargetSection) -> None:

@@ -115,6 +115,14 @@ def check_address(field: str, value: str) -> str:
     return normal + percent + zone
 
 
+def is_loopback(text: str) -> bool:
+    """Whether it is an address that only this machine can reach; names are none."""
+    try:
+        return ipaddress.ip_address(text).is_loopback
+    except ValueError:
+        return False
+
+
 def check_port(field: str, value: str | int) -> int:
     """A TCP port or RDMA service id, 1 to 65535."""
     port = int(value) if isinstance(value, int) or _PORT.fullmatch(value) else 0

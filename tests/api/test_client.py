@@ -214,10 +214,16 @@ def test_a_client_acts_for_its_tenant(world: World) -> None:
 
 @pytest.mark.parametrize(
     "endpoint",
-    ["", "localhost", "https://x", "unix://x", "http://", "http://h:port", "http://h/path", "file:///x"],
+    ["", "localhost", "unix://x", "https://", "https://h:port", "https://h/path", "https://u@h", "file:///x"],
 )
 def test_an_endpoint_that_is_none_is_refused(endpoint: str) -> None:
     with pytest.raises(InvalidValueError, match="endpoint"):
+        Client(endpoint)
+
+
+@pytest.mark.parametrize("endpoint", ["http://node1", "http://192.0.2.1:50040", "http://localhost.example"])
+def test_nothing_is_said_in_clear_off_this_machine(endpoint: str) -> None:
+    with pytest.raises(InvalidValueError, match="leads off this machine without TLS; use https://"):
         Client(endpoint)
 
 

@@ -1,7 +1,6 @@
 """Who may come in through a listener. Each listener has one gate, so that none is ever taken for another."""
 
 import hmac
-import ipaddress
 import logging
 from collections.abc import Callable
 from typing import Protocol
@@ -11,6 +10,7 @@ from starlette.datastructures import Headers
 
 from weft.errors import PermissionDeniedError, UnauthenticatedError
 from weft.logs import RateLimit
+from weft.names import is_loopback
 from weft.tokens import Token, digest
 
 _log = logging.getLogger("weft.api.gates")
@@ -90,6 +90,6 @@ def _given_token(headers: Headers) -> str | None:
 def _is_loopback(host: str) -> bool:
     try:
         name = urlsplit(f"//{host}").hostname or ""
-        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+        return name == "localhost" or is_loopback(name)
     except ValueError:
         return False

@@ -24,6 +24,8 @@ SECTIONS = {
         "detach": ("weft.cli.attach:detach", "Detach a volume from this host."),
         "attachment": ("weft.cli.attachment:attachment", "See which host may use which volume."),
         "host": ("weft.cli.host:host", "Register and list the hosts that may attach volumes."),
+        "login": ("weft.cli.login:login", "Use the node at URL from this machine."),
+        "logout": ("weft.cli.login:logout", "Use this machine's own node again."),
     },
     "The node": {
         "status": ("weft.cli.status:status", "Tell what runs here and what is wrong."),

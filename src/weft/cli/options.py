@@ -55,8 +55,25 @@ yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask on a ter
 
 def confirm(question: str, *, yes: bool) -> None:
     """Ask a person at a terminal; a script is taken at its word. Raises NotConfirmedError when the answer is not yes."""
-    if yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return
+    if not yes and _is_watched():
+        _ask(question)
+
+
+def confirm_in_person(question: str, otherwise: str) -> None:
+    """Ask a person at a terminal; without one nothing is taken for a yes. Raises NotConfirmedError when there is none.
+
+    otherwise says what a script can do instead.
+    """
+    if not _is_watched():
+        raise NotConfirmedError(f"nothing was changed, because there is no terminal to ask at: {otherwise}")
+    _ask(question)
+
+
+def _is_watched() -> bool:
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _ask(question: str) -> None:
     try:
         confirmed = click.confirm(question, err=True)
     except click.Abort:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from weft.cli.output import Output
     from weft.client import Client
     from weft.config import Config
+    from weft.login import Login
     from weft.ports import Connector
 
 
@@ -34,6 +35,24 @@ class Session:
         from weft.client import Client
 
         return Client.for_config(self.config)
+
+    @cached_property
+    def login(self) -> "Login | None":
+        """Of this machine; None when it uses its own node."""
+        from weft.login import load_login
+
+        return load_login(self.config.login_file)
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Of the API's key, by which other machines know it; None where it does not speak TLS."""
+        if self.login is not None:
+            return self.login.pin
+        if not self.config.needs_tls:
+            return None
+        from weft.api.certificate import served_pin
+
+        return served_pin(self.config)
 
     @cached_property
     def connector(self) -> "Connector":

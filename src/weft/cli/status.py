@@ -19,6 +19,7 @@ from weft.embedded.target.control import TargetStatus
 from weft.errors import WeftError
 from weft.model import StateStatus, Status
 from weft.ports import AttachedVolume
+from weft.tokens import TokenScope
 from weft.views import AttachmentView, PoolView, SnapshotView, VolumeView
 
 _WRONG = frozenset({Status.ERROR, Status.ERROR_DELETING, Status.ERROR_EXTENDING})
@@ -26,7 +27,7 @@ _WRONG = frozenset({Status.ERROR, Status.ERROR_DELETING, Status.ERROR_EXTENDING}
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What the API knows."""
+    """What the API knows and tells; a host's token hears nothing of pools and snapshots."""
 
     pools: list[PoolView]
     volumes: list[VolumeView]
@@ -36,10 +37,10 @@ class Resources:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """An error stands in the place of what could not be found out."""
+    """An error stands in the place of what could not be found out. target: None on a machine that uses another's."""
 
     resources: Resources | WeftError
-    target: TargetStatus | WeftError
+    target: TargetStatus | WeftError | None
     attached: Sequence[AttachedVolume]
     abandoned: Sequence[AttachedVolume]
     no_fuse: str | None
@@ -82,12 +83,16 @@ def _find(session: Session) -> Findings:
 def _resources(session: Session) -> Resources | WeftError:
     client = session.client
     try:
+        if client.own_token().scope is TokenScope.HOST:
+            return Resources([], client.volumes(), [], client.attachments())
         return Resources(client.pools(), client.volumes(), client.snapshots(), client.attachments())
     except WeftError as error:
         return error
 
 
-def _target(session: Session) -> TargetStatus | WeftError:
+def _target(session: Session) -> TargetStatus | WeftError | None:
+    if session.login is not None:
+        return None
     try:
         return ask_target(session.config)
     except WeftError as error:
@@ -152,7 +157,7 @@ def _shape(session: Session, findings: Findings, problems: list[str]) -> Shape:
         "daemon": _daemon_shape(session, findings),
         "target": target_shape(findings.target)
         if isinstance(findings.target, TargetStatus)
-        else {"running": False, "reason": str(findings.target)},
+        else {"running": False, "reason": str(findings.target or "the volumes are another machine's")},
         "fuse": {"available": findings.no_fuse is None, "reason": findings.no_fuse or ""},
         "pools": _pool_shapes(resources.pools) if resources else None,
         "volumes": _count_shape([view.status.value for view in resources.volumes]) if resources else None,
@@ -169,14 +174,17 @@ def _shape(session: Session, findings: Findings, problems: list[str]) -> Shape:
 
 
 def _daemon_shape(session: Session, findings: Findings) -> Shape:
-    if isinstance(findings.resources, WeftError):
-        return {"running": False, "socket": str(session.config.api_socket), "reason": str(findings.resources)}
-    process = find_daemon(session.config)
-    return {
-        "running": True,
-        "pid": process.pid if process is not None else None,
+    """url: where this machine was logged in to; socket and process are those of its own node."""
+    where: dict[str, Value] = {
         "socket": str(session.config.api_socket),
+        "listen": list(session.config.api.listen),
+        "url": session.login.url if session.login is not None else None,
+        "fingerprint": session.fingerprint,
     }
+    if isinstance(findings.resources, WeftError):
+        return {"running": False, **where, "reason": str(findings.resources)}
+    process = find_daemon(session.config) if session.login is None else None
+    return {"running": True, "pid": process.pid if process is not None else None, **where}
 
 
 def _pool_shapes(pools: list[PoolView]) -> list[Value]:
@@ -204,14 +212,12 @@ def _summary(session: Session, findings: Findings) -> Shape:
         "configuration": str(session.config.source or "the defaults"),
     }
     resources = findings.resources
-    if isinstance(resources, WeftError):
-        lines["daemon"] = "does not answer"
-    else:
-        process = find_daemon(session.config)
-        lines["daemon"] = f"runs, process {process.pid}" if process is not None else "runs"
+    lines["daemon"] = _daemon_line(session, findings)
+    if session.fingerprint is not None:
+        lines["fingerprint"] = session.fingerprint
     if isinstance(findings.target, WeftError):
         lines["target"] = "does not answer"
-    else:
+    elif findings.target is not None:
         lines["target"] = (
             f"runs, process {findings.target.pid}, {_counted(findings.target.exports, 'export')}"
         )
@@ -227,6 +233,15 @@ def _summary(session: Session, findings: Findings) -> Shape:
     if findings.no_fuse is not None:
         lines["FUSE"] = f"not here: {findings.no_fuse}; `weft volume read` and `write` work all the same"
     return lines
+
+
+def _daemon_line(session: Session, findings: Findings) -> str:
+    if session.login is not None:
+        return f"{session.login.url} {'does not answer' if isinstance(findings.resources, WeftError) else 'answers'}"
+    if isinstance(findings.resources, WeftError):
+        return "does not answer"
+    process = find_daemon(session.config)
+    return f"runs, process {process.pid}" if process is not None else "runs"
 
 
 def _pool_line(view: PoolView) -> str:

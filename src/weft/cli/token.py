@@ -54,7 +54,7 @@ def create(session: Session, *, name: str, host: str, expires: int | None) -> No
     if session.quiet and not session.json:
         session.output.lines([new.text])
         return
-    session.output.shape({**token_shape(new.token), "token": new.text})
+    session.output.shape({**token_shape(new.token), "fingerprint": session.fingerprint, "token": new.text})
     if not session.json:
         session.output.note(
             "keep the token now, it is not shown again; `weft login` on the other machine asks for it"
@@ -80,7 +80,9 @@ def list_tokens(session: Session, *, name: str | None, scope: str | None, host: 
     session.output.rows(kinds.TOKENS, sorted(found, key=lambda each: each.name))
 
 
-@token.command("revoke", examples=("weft token revoke web1",))
+@token.command(
+    "revoke", short_help="Have tokens open nothing any more.", examples=("weft token revoke web1",)
+)
 @click.argument("tokens", shell_complete=token_names, nargs=-1, required=True, metavar="TOKEN...")
 @yes_option
 @click.pass_obj
