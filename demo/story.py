@@ -42,7 +42,7 @@ class Story:
             self._weft.start()
             step.result = f"daemon {self._weft.serve_pid}, target {self._weft.target_pid()}"
         if self._demo.use_fuse:
-            reason = self._weft.status()["fuse"]["reason"]
+            reason = self._weft.status()["attaching"]["reason"]
             self._demo.use_fuse = not reason
             if reason:
                 self._demo.console.print(f"    no FUSE here ({reason}); the Volume object does the same")

@@ -1,4 +1,4 @@
-"""Small files that hold secrets: mode 0600, whole or not there at all."""
+"""Small files that are whole or not there at all; those that hold secrets have mode 0600."""
 
 import os
 import stat
@@ -37,17 +37,23 @@ def read_private(path: Path, what: str) -> bytes | None:
 
 
 def write_private(path: Path, content: bytes, what: str, *, replace: bool = True) -> bool:
+    """Write a file for its owner alone, as write_whole does; missing directories are made for the owner alone too."""
+    return write_whole(path, content, what, mode=0o600, replace=replace)
+
+
+def write_whole(path: Path, content: bytes, what: str, *, mode: int, replace: bool = True) -> bool:
     """Write the file, synced, in one step; returns whether it was written.
 
-    Without replace a file that is there stays, and so the first of two writers wins. Directories that are missing
-    are made, for their owner alone. Raises DataError when it cannot be written.
+    Without replace a file that is there stays, and so the first of two writers wins. Directories that are missing are
+    made; who may read the file may enter them. Raises DataError when it cannot be written.
     """
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.parent.mkdir(mode=mode | (mode & 0o444) >> 2, parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # made with mode 0600
         partial = Path(name)
         try:
             with os.fdopen(descriptor, "wb") as file:
+                os.fchmod(file.fileno(), mode)
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())

@@ -33,7 +33,7 @@ def test_the_json_of_status_has_these_keys(world: World, cli: Cli) -> None:
         "config",
         "daemon",
         "target",
-        "fuse",
+        "attaching",
         "pools",
         "volumes",
         "snapshots",

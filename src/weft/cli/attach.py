@@ -16,7 +16,7 @@ from weft.connection import Connection, NvmeofConnection
 from weft.errors import NotFoundError, UnavailableError, UnsupportedError, WeftError
 from weft.model import Volume, VolumeId
 from weft.names import subsystem_nqn
-from weft.ports import Connector
+from weft.ports import AttachedVolume, Connector
 
 
 @click.command(cls=Command, examples=("weft attach data", 'mke2fs -q "$(weft attach data)"'))
@@ -26,12 +26,14 @@ from weft.ports import Connector
 def attach(session: Session, *, volume: str, wait: float) -> None:
     """Attach VOLUME to this host and print the path by which any tool can use it.
 
-    This host is registered if it is not known yet. Attaching again prints the path again. Where the volume cannot
-    be shown as a file, `weft volume read` and `weft volume write` copy its content.
+    The path is a block device where the kernel can attach (root, and host.connector = auto or kernel), a file
+    elsewhere. This host is registered if it is not known yet. Attaching again prints the path again, and has the
+    kernel connect by portals that were out of reach before. Where the volume can be neither, `weft volume read` and
+    `weft volume write` copy its content.
     """
     connector, client, deadline = session.connector, session.client, Deadline.after(wait)
     wanted = find_volume(client, volume).volume
-    _require_fuse(connector, wanted)
+    _require_connector(connector, wanted)
     with session.output.busy(f"attaching volume {wanted.name}"):
         admission = admit(client, wanted, connector.initiator(), deadline)
         path = _connect(session, wanted, admission)
@@ -49,7 +51,9 @@ def attach(session: Session, *, volume: str, wait: float) -> None:
         session.output.lines([str(path)])
 
 
-@click.command(cls=Command, examples=("weft detach data", "weft detach data --force"))
+@click.command(
+    cls=Command, examples=("weft detach data", "weft detach /dev/nvme0n1", "weft detach data --force")
+)
 @click.argument("volume", shell_complete=volume_names, metavar="VOLUME|PATH")
 @click.option(
     "--force", is_flag=True, help="Also when the target does not answer; what was not flushed may be lost."
@@ -81,12 +85,12 @@ def detach(session: Session, *, volume: str, force: bool, wait: float) -> None:
     )
 
 
-def _require_fuse(connector: Connector, volume: Volume) -> None:
+def _require_connector(connector: Connector, volume: Volume) -> None:
     """Before anything is asked for: what cannot be used should not be exported."""
     reason = connector.missing()
     if reason is not None and not any(each.volume_id == volume.id for each in connector.attached()):
         raise UnsupportedError(
-            f"volume {volume.name} cannot be shown as a file here: {reason}; copy its content with `weft volume read`"
+            f"volume {volume.name} cannot be attached here: {reason}; copy its content with `weft volume read`"
             " and `weft volume write`, or use weft.embedded.host.Volume in Python"
         )
 
@@ -104,9 +108,11 @@ def _connect(session: Session, volume: Volume, admission: Admission) -> Path:
 
 def _identify(session: Session, wanted: str) -> tuple[VolumeId, Volume | None, WeftError | None]:
     """The volume's id, what the API knows of it, and why the API does not."""
+    held = [*session.connector.attached(), *session.connector.abandoned()]
+    here = [each.volume_id for each in held]
     path = Path(wanted)
     text = path.parent.name if path.parent.parent == session.config.attached_dir else wanted
-    here = [each.volume_id for each in session.connector.attached()]
+    text = next((each.volume_id for each in held if _is_path_of(each, path)), text)
     try:
         volume = find_volume(session.client, text).volume
     except UnavailableError as error:
@@ -123,12 +129,19 @@ def _identify(session: Session, wanted: str) -> tuple[VolumeId, Volume | None, W
     return volume.id, volume, None
 
 
+def _is_path_of(volume: AttachedVolume, path: Path) -> bool:
+    """Below /dev also by a link. Elsewhere nothing is looked at: what is mounted there may be dead."""
+    return path == volume.path or (path.is_relative_to("/dev") and path.resolve() == volume.path)
+
+
 def _disconnect(session: Session, volume_id: VolumeId, known: Volume | None, *, force: bool) -> bool:
     """Detach in this host; returns whether the volume was attached."""
-    record = next((each for each in session.connector.attached() if each.volume_id == volume_id), None)
+    connector = session.connector
+    held = [*connector.attached(), *connector.abandoned()]
+    record = next((each for each in held if each.volume_id == volume_id), None)
     name = known.name if known is not None else volume_id
     try:
-        session.connector.detach(
+        connector.detach(
             record.connection if record is not None else _connection(session, volume_id), force=force
         )
     except UnavailableError as error:

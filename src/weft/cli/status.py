@@ -43,7 +43,7 @@ class Findings:
     target: TargetStatus | WeftError | None
     attached: Sequence[AttachedVolume]
     abandoned: Sequence[AttachedVolume]
-    no_fuse: str | None
+    cannot_attach: str | None
 
 
 @click.command(cls=Command, examples=("weft status", "weft status --json"))
@@ -76,7 +76,7 @@ def _find(session: Session) -> Findings:
         target=_target(session),
         attached=session.connector.attached(),
         abandoned=session.connector.abandoned(),
-        no_fuse=session.connector.missing(),
+        cannot_attach=session.connector.missing(),
     )
 
 
@@ -111,7 +111,7 @@ def _problems(findings: Findings) -> list[str]:
     if isinstance(findings.resources, Resources):
         problems += _troubled(findings.resources)
     problems += [
-        f"the process that shows volume {each.volume_id} at {each.path} has died: attach the volume again"
+        f"volume {each.volume_id} was attached as {each.path}, which is lost: attach it again, or detach it"
         for each in findings.abandoned
     ]
     return problems
@@ -158,7 +158,7 @@ def _shape(session: Session, findings: Findings, problems: list[str]) -> Shape:
         "target": target_shape(findings.target)
         if isinstance(findings.target, TargetStatus)
         else {"running": False, "reason": str(findings.target or "the volumes are another machine's")},
-        "fuse": {"available": findings.no_fuse is None, "reason": findings.no_fuse or ""},
+        "attaching": {"available": findings.cannot_attach is None, "reason": findings.cannot_attach or ""},
         "pools": _pool_shapes(resources.pools) if resources else None,
         "volumes": _count_shape([view.status.value for view in resources.volumes]) if resources else None,
         "snapshots": _count_shape([view.status.value for view in resources.snapshots]) if resources else None,
@@ -230,8 +230,10 @@ def _summary(session: Session, findings: Findings) -> Shape:
         lines["snapshots"] = _counts([view.status.value for view in resources.snapshots])
         lines["attachments"] = _counts([view.status.value for view in resources.attachments])
     lines["attached here"] = [str(each.path) for each in findings.attached] or "nothing"
-    if findings.no_fuse is not None:
-        lines["FUSE"] = f"not here: {findings.no_fuse}; `weft volume read` and `write` work all the same"
+    if findings.cannot_attach is not None:
+        lines["attaching"] = (
+            f"not here: {findings.cannot_attach}; `weft volume read` and `write` work all the same"
+        )
     return lines
 
 

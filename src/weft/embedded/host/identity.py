@@ -1,12 +1,11 @@
 """Who this host is towards controllers: its host NQN and its host identifier.
 
 A machine has one identity. It comes from the configuration, else from the files that nvme-cli and the kernel host
-use, else it is made once and kept in the data directory. Whatever is there but damaged or half there is an error:
-a second identity would look like a second host, and two NQNs with one identifier are refused by Linux controllers.
+use, else it is made once and kept in the data directory, from where the kernel's connector publishes it to those
+files. Whatever is there but damaged or half there is an error: a second identity would look like a second host, and
+two NQNs with one identifier are refused by Linux controllers.
 """
 
-import os
-import tempfile
 import uuid
 from pathlib import Path
 from typing import Final
@@ -15,6 +14,7 @@ from weft.config import Config
 from weft.errors import DataError, InvalidValueError
 from weft.model import HostIdentity
 from weft.names import check_nqn, host_nqn
+from weft.private import write_private, write_whole
 
 SYSTEM_DIRECTORY: Final = Path("/etc/nvme")
 """Where nvme-cli keeps `hostnqn` and `hostid`."""
@@ -30,15 +30,33 @@ def load_identity(config: Config, system_directory: Path = SYSTEM_DIRECTORY) -> 
     """
     if config.host.nqn:
         return HostIdentity(nqn=config.host.nqn, id=_check_id("host.id", config.host.id))
-    return _system_identity(system_directory) or _own_identity(config.data_dir / "host-identity")
+    own = config.data_dir / "host-identity"
+    return _system_identity(system_directory, own) or _own_identity(own)
 
 
-def _system_identity(directory: Path) -> HostIdentity | None:
+def publish_identity(identity: HostIdentity, system_directory: Path = SYSTEM_DIRECTORY) -> None:
+    """Have nvme-cli and whoever else tells the kernel to connect use this identity too, if they have none yet.
+
+    Files that are there stay as they are, also with another identity that the configuration overrides. Interrupted,
+    it leaves none or one of the two, which the next call completes. Raises DataError when they cannot be written.
+    """
+    wanted = {"hostid": identity.id, "hostnqn": identity.nqn}
+    there = {name: _read(system_directory / name) for name in wanted}
+    if any(there[name] not in {None, wanted[name]} for name in wanted):
+        return
+    for name, value in wanted.items():  # the identifier first: load_identity knows by it what is left to do
+        if there[name] is None:
+            write_whole(system_directory / name, f"{value}\n".encode(), "this host's identity", mode=0o644)
+
+
+def _system_identity(directory: Path, own: Path) -> HostIdentity | None:
     nqn_file, id_file = directory / "hostnqn", directory / "hostid"
     nqn, identifier = _read(nqn_file), _read(id_file)
     if nqn is None and identifier is None:
         return None
     if nqn is None or identifier is None:
+        if own.exists() and identifier == (kept := _own_identity(own)).id:
+            return kept  # publish_identity was interrupted
         there, missing = (id_file, nqn_file) if nqn is None else (nqn_file, id_file)
         raise DataError(f"{there} is there and {missing} is missing or empty: {_REMEDY}")
     # The NQN of a host often holds another UUID than its identifier (Debian's nvme-cli makes the two apart), and
@@ -60,25 +78,8 @@ def _make(path: Path) -> str:
     """Write a new identity, or give the one that another process has written meanwhile."""
     host_id = str(uuid.uuid4())
     text = f"{host_nqn(host_id)}\n{host_id}\n"
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # made with mode 0600
-    try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(temporary, path)  # fails if the name is taken: the first of two processes wins
-        except FileExistsError:
-            return _read(path) or ""
-    finally:
-        os.unlink(temporary)  # noqa: PTH108 -- beside os.link, which pathlib spells the wrong way round
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-    return text
+    written = write_private(path, text.encode(), "this host's identity", replace=False)
+    return text if written else _read(path) or ""
 
 
 def _read(path: Path) -> str | None:

@@ -1,0 +1,152 @@
+"""A block device of this host: who uses it, that nobody begins to, and that its bytes are on the target."""
+
+import contextlib
+import errno
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from weft.errors import ConflictError, UnavailableError
+from weft.run import start_daemon
+
+_POLL: Final = 0.05
+_PASSING: Final = 2.0
+"""For how long a process may have the device open before it counts: udev looks at each device that was written to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockDevice:
+    """A block device by its kernel name and its node; everything about it is read below root."""
+
+    name: str
+    node: Path
+    root: Path = Path("/")
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Nobody can mount the device or put another one upon it until the context ends.
+
+        Raises ConflictError naming what uses it. The device's target must answer, else this may wait for it.
+        """
+        self._refuse_users()
+        try:
+            # Not for writing: udev would look at the device again after the close.
+            descriptor = os.open(self.node, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno == errno.EBUSY:
+                raise self._in_use(self.users() or ["another namespace's mount, or the kernel"]) from None
+            raise UnavailableError(f"{self.node} cannot be opened: {error.strerror}") from error
+        try:
+            self._refuse_users(descriptor)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def flush(self, timeout: float) -> None:
+        """Have everything written to the device be on stable storage of its target.
+
+        Done by a process of its own: nothing ends a process that waits for a dead target, and it is left behind then.
+        Raises UnavailableError when it fails or takes longer than timeout seconds.
+        """
+        process = start_daemon(["sync", str(self.node)], log=Path(os.devnull))
+        code = process.wait(timeout)
+        if code is None:
+            process.kill()
+            raise UnavailableError(f"{self.node} took longer than {timeout:g} s to be flushed")
+        if code != 0:
+            raise UnavailableError(f"{self.node} cannot be flushed: the target did not take what was written")
+
+    def users(self) -> list[str]:
+        """What uses the device or a partition of it, for a person: mounts, swap, devices upon it, and processes."""
+        return [*self._lasting_users(), *self._processes()]
+
+    def _refuse_users(self, claim: int | None = None) -> None:
+        lasting = self._lasting_users()
+        if lasting:
+            raise self._in_use(lasting)
+        deadline = time.monotonic() + _PASSING
+        while passing := self._processes(claim):
+            if time.monotonic() >= deadline:
+                raise self._in_use(passing)
+            time.sleep(_POLL)
+
+    def _in_use(self, users: list[str]) -> ConflictError:
+        return ConflictError(
+            f"{self.node} is in use by {', '.join(users)}: end that first, or detach with --force"
+        )
+
+    def _lasting_users(self) -> list[str]:
+        parts = self._parts()
+        return [*self._mounts(parts), *self._swaps(parts), *self._holders(parts)]
+
+    def _parts(self) -> dict[str, str]:
+        """The device and its partitions: names by device numbers."""
+        block = self.root / "sys/class/block"
+        names = [
+            self.name,
+            *(each for each in _entries(block / self.name) if each.startswith(f"{self.name}p")),
+        ]
+        return {_read(block / name / "dev").strip(): name for name in names}
+
+    def _mounts(self, parts: dict[str, str]) -> Iterator[str]:
+        for line in _read(self.root / "proc/self/mountinfo").splitlines():
+            fields = line.split(" ")
+            source = line.partition(" - ")[2].split(" ")[1:2]
+            if fields[2] in parts or (
+                source and source[0] in self._nodes(parts)
+            ):  # btrfs has numbers of its own
+                yield f"the mount at {fields[4]}"
+
+    def _swaps(self, parts: dict[str, str]) -> Iterator[str]:
+        for line in _read(self.root / "proc/swaps").splitlines()[1:]:
+            if line.split()[0] in self._nodes(parts):
+                yield "swap"
+
+    def _holders(self, parts: dict[str, str]) -> Iterator[str]:
+        for name in parts.values():
+            for holder in _entries(self.root / "sys/class/block" / name / "holders"):
+                called = _read(self.root / "sys/class/block" / holder / "dm/name").strip()
+                yield f"the device {called or holder} upon it"
+
+    def _nodes(self, parts: dict[str, str]) -> set[str]:
+        return {str(self.node.parent / name) for name in parts.values()}
+
+    def _processes(self, claim: int | None = None) -> list[str]:
+        nodes, proc = self._nodes(self._parts()), self.root / "proc"
+        return sorted(
+            f"{_read(process / 'comm').strip() or 'a process'} ({process.name})"
+            for process in (proc / name for name in _entries(proc) if name.isdigit())
+            if _has_open(process, nodes, claim)
+        )
+
+
+def _has_open(process: Path, nodes: set[str], claim: int | None) -> bool:
+    """claim: the descriptor of this process that does not count."""
+    ours = str(claim) if process.name == str(os.getpid()) else None
+    for descriptor in _entries(process / "fd"):
+        if descriptor == ours:
+            continue
+        try:
+            target = os.readlink(process / "fd" / descriptor)  # noqa: PTH115 -- there are very many
+        except OSError:
+            continue
+        if target in nodes:
+            return True
+    return False
+
+
+def _entries(directory: Path) -> list[str]:
+    try:
+        return os.listdir(directory)  # noqa: PTH208 -- names are all that is wanted
+    except OSError:
+        return []
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

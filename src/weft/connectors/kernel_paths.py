@@ -1,0 +1,160 @@
+"""Making and ending the kernel's controllers, which are the paths to a volume."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from weft.config import HostSection
+from weft.connection import NvmeofConnection, NvmeofPortal
+from weft.connectors.fabrics import ConnectRequest, Fabrics
+from weft.connectors.portal_choice import reachable
+from weft.connectors.sysfs import Controller, Sysfs, wait_for
+from weft.errors import ConflictError, PermissionDeniedError, UnavailableError, WeftError
+from weft.model import HostIdentity
+
+_log = logging.getLogger(__name__)
+
+_PROBE_TIMEOUT: Final = 1.0
+_GONE_TIMEOUT: Final = 10.0
+_END_TIMEOUT: Final = 75.0
+"""The kernel gives a controller that does not answer 60 s to shut down (NVME_ADMIN_TIMEOUT)."""
+
+
+def require_one_identity(controllers: Iterable[Controller], identity: HostIdentity) -> None:
+    """Raises ConflictError when the kernel knows this host's NQN with another identifier, or the other way round.
+
+    From 6.12 on the kernel refuses such a connection with EINVAL; with older ones a target takes one host for two.
+    """
+    for each in controllers:
+        if each.host_id and (each.host_nqn == identity.nqn) != (each.host_id.lower() == identity.id):
+            raise ConflictError(
+                f"this host is {identity.nqn} with the identifier {identity.id}, but the kernel's connection {each.name}"
+                f" to {each.nqn} goes by {each.host_nqn} with {each.host_id}; a machine has one identity: disconnect"
+                f" {each.name}, or make /etc/nvme/hostnqn and /etc/nvme/hostid (or host.nqn and host.id in weft's"
+                " configuration) agree with it"
+            )
+
+
+class KernelPaths:
+    """The controllers of this host, made and ended by way of the kernel."""
+
+    def __init__(self, sysfs: Sysfs, fabrics: Fabrics) -> None:
+        self._sysfs = sysfs
+        self._fabrics = fabrics
+
+    def of(self, nqn: str, host_nqn: str) -> list[Controller]:
+        """This host's controllers of a subsystem, those on their way out left aside."""
+        return [
+            each for each in self._sysfs.controllers(nqn) if each.host_nqn == host_nqn and not each.ending
+        ]
+
+    def add(
+        self,
+        connection: NvmeofConnection,
+        portals: Sequence[NvmeofPortal],
+        identity: HostIdentity,
+        host: HostSection,
+    ) -> None:
+        """Have a controller for each of the portals, the best first; without native multipath one for all.
+
+        A portal that fails while another works is left out, and the log tells of it. When none works the error is the
+        most telling one.
+        """
+        self._wait_for_ending(connection.nqn, identity.nqn)
+        existing = self.of(connection.nqn, identity.nqn)
+        several = self._sysfs.native_multipath()
+        if existing and not several:
+            return
+        there = {each.portal for each in existing}
+        missing = [portal for portal in portals if portal not in there]
+        candidates = reachable(missing, _PROBE_TIMEOUT) if len(portals) > 1 else tuple(missing)
+        failures: dict[NvmeofPortal, WeftError] = {
+            portal: UnavailableError(f"{connection.nqn} at {portal} does not answer")
+            for portal in missing
+            if portal not in candidates
+        }
+        works = bool(existing)
+        for portal in candidates:
+            try:
+                self._connect(ConnectRequest.of(connection, portal, identity, host))
+            except (UnavailableError, PermissionDeniedError) as error:
+                failures[portal] = error
+                continue
+            works = True
+            if not several:
+                break
+        if not works:
+            raise _most_telling(failures)
+        for failure in failures.values():
+            _log.warning("volume %s has one path less: %s", connection.volume_id, failure)
+
+    def end(self, controllers: Sequence[Controller], devices: Iterable[str] = ()) -> None:
+        """Disconnect controllers, and see that they and the devices are gone. Raises UnavailableError if they stay."""
+        failures: list[WeftError] = []
+        threads = [
+            threading.Thread(target=self._delete, args=(each, failures), name=f"end {each.name}", daemon=True)
+            for each in controllers
+        ]
+        for thread in threads:
+            thread.start()
+        deadline = time.monotonic() + _END_TIMEOUT
+        for thread, controller in zip(threads, controllers, strict=True):
+            thread.join(max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():
+                raise UnavailableError(
+                    f"the kernel is still disconnecting {controller.name} from {controller.nqn} after"
+                    f" {_END_TIMEOUT:g} s; detach again later"
+                )
+        if failures:
+            raise failures[0]
+        left = self._wait_until_gone(controllers, list(devices))
+        if left:
+            raise UnavailableError(
+                f"{' and '.join(left)} did not go within {_GONE_TIMEOUT:g} s after being disconnected; the kernel's log"
+                " may tell why (dmesg)"
+            )
+
+    def _connect(self, request: ConnectRequest) -> None:
+        try:
+            self._fabrics.connect(request)
+        except ConflictError:  # by somebody else in this very moment, or by another spelling of the address
+            if not self.of(request.nqn, request.identity.nqn):
+                raise
+
+    def _delete(self, controller: Controller, failures: list[WeftError]) -> None:
+        try:
+            self._sysfs.delete(controller)
+        except WeftError as error:
+            failures.append(error)
+
+    def _wait_for_ending(self, nqn: str, host_nqn: str) -> None:
+        """A connection that is being ended is in the way of a new one."""
+
+        def none_left() -> bool | None:
+            found = self._sysfs.controllers(nqn)
+            return None if any(each.ending and each.host_nqn == host_nqn for each in found) else True
+
+        if wait_for(none_left, _GONE_TIMEOUT) is None:
+            raise UnavailableError(f"an earlier connection to {nqn} is still being ended; try again later")
+
+    def _wait_until_gone(self, controllers: Sequence[Controller], devices: Sequence[str]) -> list[str]:
+        """What is left at the end."""
+
+        def left() -> list[str]:
+            return [
+                *(each.name for each in controllers if self._sysfs.has(each)),
+                *(f"/dev/{each}" for each in devices if self._sysfs.is_there(each)),
+            ]
+
+        wait_for(lambda: True if not left() else None, _GONE_TIMEOUT)
+        return left()
+
+
+def _most_telling(failures: Mapping[NvmeofPortal, WeftError]) -> WeftError:
+    """A refusal says more than silence; of several alike the best portal's."""
+    refusals = [each for each in failures.values() if isinstance(each, PermissionDeniedError)]
+    if refusals:
+        return refusals[0]
+    return UnavailableError("; ".join(str(each) for each in failures.values()))
