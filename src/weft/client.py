@@ -22,6 +22,7 @@ from weft.errors import (
 from weft.login import load_login
 from weft.model import (
     AttachmentId,
+    DhChapSecrets,
     Host,
     HostId,
     PoolId,
@@ -43,13 +44,24 @@ from weft.requests import (
     UpdateRequest,
 )
 from weft.tokens import TokenId
-from weft.views import AttachmentView, NewToken, PoolView, SnapshotView, TokenView, VolumeView
+from weft.views import (
+    AttachmentView,
+    HeldKeys,
+    NewToken,
+    PoolView,
+    RefusalView,
+    SnapshotView,
+    TokenView,
+    VolumeView,
+)
 from weft.wire.attachments import AttachmentBody, AttachmentResource, UpdateAttachmentBody
 from weft.wire.codec import decode_reply, encode
 from weft.wire.errors import ErrorObject
+from weft.wire.host_secrets import HeldSecrets, HostSecretsBody
 from weft.wire.hosts import HostBody, HostResource
 from weft.wire.pools import PoolResource
 from weft.wire.profiles import ProfileBody, ProfileResource
+from weft.wire.refusals import RefusalObject
 from weft.wire.snapshots import SnapshotBody, SnapshotResource
 from weft.wire.tokens import TokenBody, TokenResource
 from weft.wire.versions import VersionObject
@@ -155,6 +167,12 @@ class Client:
     def delete_volume(self, volume_id: VolumeId, wait: float = 0.0) -> bool:
         return self._delete(_VOLUMES, volume_id, wait)
 
+    def refusals(self, volume_id: VolumeId, initiator: str | None = None) -> list[RefusalView]:
+        """Hosts that were turned away from the volume lately, the last first; initiator: only this one."""
+        query = f"?{urlencode({'hostNqn': initiator})}" if initiator is not None else ""
+        answer = self._request("GET", _path(_VOLUMES, volume_id, "refusals") + query)
+        return [each.view(volume_id) for each in decode_reply(answer.body, list[RefusalObject])]
+
     # -- snapshots --------------------------------------------------------------------------------------------
 
     def create_snapshot(self, request: CreateSnapshotRequest, wait: float = 0.0) -> SnapshotView:
@@ -179,8 +197,12 @@ class Client:
     def create_attachment(self, request: CreateAttachmentRequest, wait: float = 0.0) -> AttachmentView:
         return self._send("POST", _ATTACHMENTS, AttachmentResource, AttachmentBody.of(request), wait).view()
 
-    def attachment(self, attachment_id: AttachmentId, wait: float = 0.0) -> AttachmentView:
-        return self._get(_ATTACHMENTS, attachment_id, AttachmentResource, wait).view()
+    def attachment(
+        self, attachment_id: AttachmentId, wait: float = 0.0, *, secrets: bool = False
+    ) -> AttachmentView:
+        """secrets: the connection holds the keys by which the host is to authenticate, if it is to."""
+        path = _path(_ATTACHMENTS, attachment_id) + ("?secrets=true" if secrets else "")
+        return decode_reply(self._request("GET", path, wait=wait).body, AttachmentResource).view()
 
     def attachments(
         self, volume_id: VolumeId | None = None, host_id: HostId | None = None
@@ -211,6 +233,29 @@ class Client:
 
     def update_host(self, host_id: HostId, request: HostRequest) -> Host:
         return self._send("PUT", _path(_HOSTS, host_id), HostResource, HostBody.of(request)).host()
+
+    def held_secrets(self, host_id: HostId) -> HeldKeys:
+        """Which keys the host has; they themselves come with attachment(secrets=True)."""
+        return decode_reply(self._request("GET", _path(_HOSTS, host_id, "secrets")).body, HeldSecrets).keys()
+
+    def set_host_secrets(self, host_id: HostId, secrets: DhChapSecrets, *, force: bool = False) -> HeldKeys:
+        """Have the host authenticate with these keys. force: also while volumes are attached to it."""
+        path, body = _path(_HOSTS, host_id, "secrets"), HostSecretsBody.of(secrets, force=force)
+        return self._send("PUT", path, HeldSecrets, body).keys()
+
+    def generate_host_secrets(
+        self, host_id: HostId, *, both_ways: bool = False, force: bool = False
+    ) -> HeldKeys:
+        """As set_host_secrets, with new keys that nobody sees but the node and the host."""
+        path, body = (
+            _path(_HOSTS, host_id, "secrets"),
+            HostSecretsBody(generate=True, both_ways=both_ways, force=force),
+        )
+        return self._send("PUT", path, HeldSecrets, body).keys()
+
+    def remove_host_secrets(self, host_id: HostId, *, force: bool = False) -> None:
+        """Let the host in by its NQN alone."""
+        self._request("DELETE", _path(_HOSTS, host_id, "secrets") + ("?force=true" if force else ""))
 
     def delete_host(self, host_id: HostId) -> None:
         self._request("DELETE", _path(_HOSTS, host_id))

@@ -4,7 +4,7 @@ import ipaddress
 import re
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from weft.errors import InvalidValueError
 from weft.model import (
@@ -86,7 +86,7 @@ Connection = NvmeofConnection
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttachmentState:
-    """An attachment as the node found it; connection is there once the host can use it."""
+    """An attachment as the node found it; connection is there once the host can use it, and never holds secrets."""
 
     id: AttachmentId
     volume_id: VolumeId
@@ -94,6 +94,10 @@ class AttachmentState:
     generation: int
     connection: Connection | None = None
     reason: str = ""
+
+    def __post_init__(self) -> None:
+        if self.connection is not None and self.connection.secrets is not None:
+            object.__setattr__(self, "connection", replace(self.connection, secrets=None))
 
 
 def to_data(connection: Connection) -> dict[str, object]:

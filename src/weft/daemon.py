@@ -42,9 +42,9 @@ def serve(config: Config, *, stop: threading.Event | None = None) -> None:
             stack.enter_context(_alone(directory))
         store = SqliteStore(config.database)
         stack.callback(store.close)
-        service = Service(store)
-        service.profiles.ensure_default()
         target = open_target(Protocol.NVMEOF, config)
+        service = Service(store, {Protocol.NVMEOF: target})
+        service.profiles.ensure_default()
         pools = _write_pools(store, config)
         drivers = Drivers(
             {pool_id: (section, config) for pool_id, section in pools.items()}, target.hold_writes, stopping

@@ -7,7 +7,18 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from weft.connection import Connection
-from weft.model import Attachment, HostId, Pool, Snapshot, StateStatus, Status, TenantId, Volume
+from weft.model import (
+    Attachment,
+    HostId,
+    Pool,
+    RefusalReason,
+    Snapshot,
+    StateStatus,
+    Status,
+    TenantId,
+    Volume,
+    VolumeId,
+)
 from weft.tokens import TokenId, TokenScope
 
 
@@ -83,3 +94,26 @@ class NewToken:
 
     token: TokenView
     text: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusalView:
+    """That a host was turned away from a volume, age seconds ago by the node's clock, and a sentence on why.
+
+    at and age are None for what only the rows say: that host is not let in, whether it has tried or not.
+    """
+
+    volume_id: VolumeId
+    initiator: str
+    reason: RefusalReason
+    message: str
+    at: datetime | None = None
+    age: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldKeys:
+    """By which keys a host must authenticate: its own, and, for both ways, the controller's too."""
+
+    host_key: bool
+    controller_key: bool

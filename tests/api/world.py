@@ -55,6 +55,7 @@ class World:
     service: Service
     driver: FakeVolumeDriver
     plan: CrashPlan
+    target: FakeTarget
     server: ApiServer
     client: Client = field(init=False)
 
@@ -133,7 +134,8 @@ def make_world(
     driver = FakeVolumeDriver(plan)
     with ExitStack() as stack:
         store = stack.enter_context(closing(store_type(config.database)))
-        service = Service(store)
+        target = FakeTarget()
+        service = Service(store, {Protocol.NVMEOF: target})
         service.profiles.ensure_default()
         pool = Pool(
             id=POOL_ID,
@@ -143,7 +145,7 @@ def make_world(
             capabilities={"diskType": "SSD"},
         )
         store.transact({}, [Put(POOLS, pool)])
-        node = Node(NodeId("node"), store, {POOL_ID: driver}, {Protocol.NVMEOF: FakeTarget()}, workers=2)
+        node = Node(NodeId("node"), store, {POOL_ID: driver}, {Protocol.NVMEOF: target}, workers=2)
         node.measure_pools()
         if with_node:
             node.start()
@@ -151,7 +153,7 @@ def make_world(
         server = ApiServer(service, config)
         server.start()
         stack.callback(server.stop)
-        yield World(config, store, service, driver, plan, server)
+        yield World(config, store, service, driver, plan, target, server)
 
 
 def _stop(node: Node, store: SqliteStore) -> None:

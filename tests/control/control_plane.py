@@ -76,7 +76,7 @@ class ControlPlane:
 
     def restart(self) -> None:
         """As if the process had ended and begun again."""
-        self.service = Service(self.store)
+        self.service = Service(self.store, {Protocol.NVMEOF: self.target})
         self.node = Node(NODE, self.store, self.drivers, {Protocol.NVMEOF: self.target})
 
     def volume_ids(self) -> list[VolumeId]:

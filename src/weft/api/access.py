@@ -13,6 +13,7 @@ HOST_ROUTES: Final = frozenset(
         ("GET", "/token"),
         ("GET", "/block/volumes"),
         ("GET", "/block/volumes/{id}"),
+        ("GET", "/block/volumes/{id}/refusals"),
         ("POST", "/block/attachments"),
         ("GET", "/block/attachments"),
         ("GET", "/block/attachments/{id}"),

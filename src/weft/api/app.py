@@ -45,6 +45,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("DELETE", "/block/volumes/{id}", volumes.delete),
     ("POST", "/block/volumes/{id}/resize", volumes.extend),
     ("POST", "/block/volumes/{id}/revert", volumes.revert),
+    ("GET", "/block/volumes/{id}/refusals", volumes.refusals),
     ("POST", "/block/snapshots", snapshots.create),
     ("GET", "/block/snapshots", snapshots.list_),
     ("GET", "/block/snapshots/{id}", snapshots.get),
@@ -60,6 +61,9 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/host/hosts/{id}", hosts.get),
     ("PUT", "/host/hosts/{id}", hosts.update),
     ("DELETE", "/host/hosts/{id}", hosts.delete),
+    ("GET", "/host/hosts/{id}/secrets", hosts.secrets),
+    ("PUT", "/host/hosts/{id}/secrets", hosts.set_secrets),
+    ("DELETE", "/host/hosts/{id}/secrets", hosts.remove_secrets),
     ("GET", "/token", tokens.own),
     ("POST", "/tokens", tokens.create),
     ("GET", "/tokens", tokens.list_),
@@ -185,7 +189,9 @@ async def _hang_up(request: Request, call: Call) -> None:
 
 
 def _response(answer: Answer, call: Call) -> Response:
-    headers = {"Preference-Applied": f"wait={call.wait:.0f}"} if answer.waited else None
+    headers = {"Cache-Control": "no-store"}
+    if answer.waited:
+        headers["Preference-Applied"] = f"wait={call.wait:.0f}"
     if answer.value is None:
         return Response(b"", answer.status, headers)
     return Response(encode(answer.value), answer.status, headers, media_type=JSON)

@@ -14,7 +14,10 @@ def create(api: Api, call: Call) -> Answer:
 
 
 def get(api: Api, call: Call) -> Answer:
-    return _answer(api, call, api.service.attachments.get(call.caller, AttachmentId(call.id)))
+    """`secrets=true` adds the keys by which the host is to authenticate."""
+    attachment_id, with_secrets = AttachmentId(call.id), ("secrets", "true") in call.query
+    view = api.service.attachments.get(call.caller, attachment_id, with_secrets=with_secrets)
+    return _answer(api, call, view, with_secrets=with_secrets)
 
 
 def list_(api: Api, call: Call) -> Answer:
@@ -37,12 +40,14 @@ def delete(api: Api, call: Call) -> Answer:
     )
 
 
-def _answer(api: Api, call: Call, view: AttachmentView, *, status: int = 200) -> Answer:
+def _answer(
+    api: Api, call: Call, view: AttachmentView, *, status: int = 200, with_secrets: bool = False
+) -> Answer:
     attachment_id = view.attachment.id
     view, waited = api.settled(
         call,
         view,
         lambda seconds: api.service.wait_for_attachment(call.caller, attachment_id, seconds),
-        lambda: api.service.attachments.get(call.caller, attachment_id),
+        lambda: api.service.attachments.get(call.caller, attachment_id, with_secrets=with_secrets),
     )
     return Answer(value=AttachmentResource.of(view), status=status, waited=waited)

@@ -5,6 +5,7 @@ from weft.api.listing import select
 from weft.model import SnapshotId, VolumeId
 from weft.views import VolumeView
 from weft.wire.codec import decode_body
+from weft.wire.refusals import RefusalObject
 from weft.wire.volumes import ResizeBody, RevertBody, UpdateBody, VolumeBody, VolumeResource
 
 
@@ -47,6 +48,13 @@ def revert(api: Api, call: Call) -> Answer:
     snapshot_id = SnapshotId(decode_body(call.body, RevertBody).snapshot_id)
     view = api.service.volumes.revert(call.caller, VolumeId(call.id), snapshot_id)
     return _answer(api, call, view, status=202)
+
+
+def refusals(api: Api, call: Call) -> Answer:
+    """`hostNqn` asks about one host."""
+    asked = next((value for key, value in call.query if key.lower() == "hostnqn"), None)
+    found = api.service.refusals.list(call.caller, VolumeId(call.id), asked)
+    return Answer(value=[RefusalObject.of(each) for each in found])
 
 
 def delete(api: Api, call: Call) -> Answer:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from weft.control.rows import now, owned, owned_rows, retry_on_conflict
+from weft.control.secrets import Secrets
 from weft.control.status import is_settled, view_attachment
 from weft.control.volumes import Volumes, check_metadata
 from weft.errors import (
@@ -20,9 +21,10 @@ from weft.views import AttachmentView
 
 
 class Attachments:
-    def __init__(self, store: Store, volumes: Volumes) -> None:
+    def __init__(self, store: Store, volumes: Volumes, secrets: Secrets) -> None:
         self._store = store
         self._volumes = volumes
+        self._secrets = secrets
 
     def create(self, caller: Caller, request: CreateAttachmentRequest) -> AttachmentView:
         """Write that a host is to be let in to a volume.
@@ -112,8 +114,15 @@ class Attachments:
         pool = self._store.get(POOLS, volume.pool_id)
         return pool.value.protocol if pool is not None else Protocol.NVMEOF
 
-    def get(self, caller: Caller, attachment_id: AttachmentId) -> AttachmentView:
-        return self._view(self.row(caller, attachment_id).value)
+    def get(
+        self, caller: Caller, attachment_id: AttachmentId, *, with_secrets: bool = False
+    ) -> AttachmentView:
+        """with_secrets: the connection holds the keys by which its host is to authenticate, if it is to."""
+        view = self._view(self.row(caller, attachment_id).value)
+        if not with_secrets or view.connection is None:
+            return view
+        secrets = self._secrets.of(caller, view.attachment.host_id)
+        return replace(view, connection=replace(view.connection, secrets=secrets))
 
     def row(self, caller: Caller, attachment_id: AttachmentId) -> Row[Attachment]:
         return owned(self._store, ATTACHMENTS, caller, attachment_id, "attachment")

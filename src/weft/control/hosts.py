@@ -7,7 +7,7 @@ from weft.control.tokens import bind_token
 from weft.errors import ConflictError, InvalidValueError
 from weft.model import Host, HostId, Initiator, Protocol
 from weft.names import check_address, check_host_name, check_name, check_nqn, check_port, check_text, new_id
-from weft.ports import ATTACHMENTS, HOSTS, Delete, Key, Put, Store
+from weft.ports import ATTACHMENTS, HOST_SECRETS, HOSTS, Delete, Key, Put, Store
 from weft.requests import Caller, HostRequest
 
 _MAXIMUM_INITIATORS = 64
@@ -91,7 +91,8 @@ class Hosts:
             self._refuse_while_attached(row.value)
             key = Key(HOSTS.name, host_id)
             _, writes = claims(self._store, host_id, {}, _claims(row.value))
-            self._store.transact({key: row.revision}, [Delete(key), *writes])
+            secrets = Delete(Key(HOST_SECRETS.name, host_id))
+            self._store.transact({key: row.revision}, [Delete(key), secrets, *writes])
 
         retry_on_conflict(attempt)
 

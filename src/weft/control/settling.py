@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import assert_never
 
-from weft.connection import Connection
+from weft.connection import AttachmentState, Connection
 from weft.control.locks import IdLocks, Turns
 from weft.control.reconcile import cuts, is_blocked, is_lost, plan
 from weft.control.report import report, report_unobserved
@@ -27,6 +27,7 @@ from weft.control.steps import (
 )
 from weft.errors import DataError, NotFoundError, UnavailableError, WeftError
 from weft.model import (
+    Attachment,
     Export,
     ExportHost,
     HostId,
@@ -43,6 +44,7 @@ from weft.model import (
 from weft.ports import (
     ATTACHMENT_STATES,
     ATTACHMENTS,
+    HOST_SECRETS,
     HOSTS,
     POOL_STATES,
     POOLS,
@@ -173,13 +175,19 @@ class Settler:
                 for each in self._store.list(SNAPSHOTS, where=of_volume)
             ),
             attachments=tuple(
-                WantedAttachment(
-                    each.value,
-                    states.get(each.value.id),
-                    host.value if (host := self._store.get(HOSTS, each.value.host_id)) is not None else None,
-                )
+                self._wanted_attachment(each.value, states.get(each.value.id))
                 for each in self._store.list(ATTACHMENTS, where=of_volume)
             ),
+        )
+
+    def _wanted_attachment(self, attachment: Attachment, state: AttachmentState | None) -> WantedAttachment:
+        host = self._store.get(HOSTS, attachment.host_id)
+        secrets = self._store.get(HOST_SECRETS, attachment.host_id)
+        return WantedAttachment(
+            attachment,
+            state,
+            host.value if host is not None else None,
+            secrets.value.secrets if secrets is not None else None,
         )
 
     def _is_ours(self, pool_id: PoolId) -> bool:

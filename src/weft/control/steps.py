@@ -7,6 +7,7 @@ from weft.connection import AttachmentState, Connection
 from weft.errors import WeftError
 from weft.model import (
     Attachment,
+    DhChapSecrets,
     ExportHost,
     FoundExport,
     FoundSnapshot,
@@ -33,6 +34,7 @@ class WantedAttachment:
     attachment: Attachment
     state: AttachmentState | None
     host: Host | None
+    secrets: DhChapSecrets | None = None
 
     @property
     def export_host(self) -> ExportHost | None:
@@ -40,7 +42,7 @@ class WantedAttachment:
         initiator = self.host.initiator(self.attachment.protocol) if self.host is not None else None
         if initiator is None:
             return None
-        return ExportHost(host_id=self.attachment.host_id, initiator=initiator)
+        return ExportHost(host_id=self.attachment.host_id, initiator=initiator, secrets=self.secrets)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

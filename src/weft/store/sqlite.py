@@ -59,6 +59,7 @@ class SqliteStore:
             try:
                 self._database.execute("PRAGMA journal_mode = WAL")
                 self._database.execute("PRAGMA synchronous = FULL")
+                self._database.execute("PRAGMA secure_delete = ON")  # hosts' keys are among the rows
                 self._migrate(migrations)
                 row = self._database.execute("SELECT revision FROM history").fetchone()
             except BaseException:
