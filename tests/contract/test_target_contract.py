@@ -12,10 +12,12 @@ import pytest
 
 from embedded_target.processes import configure
 from embedded_target.workshop import free_portal
+from fakes.configfs import FakeNvmet
+from fakes.nvmet import nvmet_config, start_nvmet
 from fakes.target import FakeTarget
 from nvme_tcp_host import RawConnection
 from weft.connection import Connection
-from weft.errors import InvalidValueError, PermissionDeniedError
+from weft.errors import InvalidValueError, PermissionDeniedError, UnavailableError
 from weft.model import Export, ExportHost, HostId, VolumeId
 from weft.names import new_id, subsystem_nqn
 from weft.nvme.status import StatusCode
@@ -120,7 +122,42 @@ class EmbeddedSubject:
         self._started.stop_target()
 
 
-@pytest.fixture(params=[FakeSubject, EmbeddedSubject])
+class NvmetSubject:
+    """The kernel's target, on a kernel in memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self._kernel = FakeNvmet()
+        self._folder = folder
+        self._config = nvmet_config(folder)
+        self.target = self._started = start_nvmet(self._config, self._kernel)
+
+    def volume(self, size: int) -> Path:
+        path = self._folder / new_id()
+        self.extend(path, size)
+        return path
+
+    def extend(self, path: Path, size: int) -> None:
+        with path.open("ab") as file:
+            file.truncate(size)
+
+    def connect(self, connection: Connection) -> None:
+        try:
+            self._kernel.connect(connection.portals[0], connection.nqn, connection.host_nqn)
+        except UnavailableError as error:
+            raise PermissionDeniedError(str(error)) from None
+
+    def connected(self, volume_id: VolumeId) -> frozenset[str]:
+        return self._kernel.connected(subsystem_nqn(volume_id))
+
+    def reopen(self) -> None:
+        self._started.stop()
+        self.target = self._started = start_nvmet(self._config, self._kernel)
+
+    def close(self) -> None:
+        self._started.stop()
+
+
+@pytest.fixture(params=[FakeSubject, EmbeddedSubject, NvmetSubject])
 def subject(request: pytest.FixtureRequest, short_path: Path) -> Iterator[Subject]:
     subject: Subject = request.param(short_path)
     yield subject

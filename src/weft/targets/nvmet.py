@@ -1,0 +1,401 @@
+"""The Target that has the kernel serve: nvmet, set up through configfs.
+
+The tree in configfs is all that is remembered; after a restart of weft it is as it was, after one of the machine it is
+empty, and the loop of the node makes it anew. What in it is weft's own is told by its names and by marks in it: a
+subsystem has the model "weft", a port and a host have a directory of mode 0700. The rest is left alone.
+"""
+
+import logging
+import threading
+import time
+import weakref
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from weft.config import Config
+from weft.connection import NvmeofConnection, NvmeofPortal
+from weft.embedded.dhchap import keys_of
+from weft.errors import (
+    ConflictError,
+    DataError,
+    InvalidValueError,
+    UnavailableError,
+    UnsupportedError,
+    WeftError,
+)
+from weft.model import Export, FoundExport, HostId, Refusal, VolumeId
+from weft.names import check_id, check_nqn, serial_number, subsystem_nqn, volume_id_of_nqn
+from weft.targets.configfs import Configfs
+from weft.targets.nvmet_devices import DeviceClaims, size_of
+from weft.targets.nvmet_gate import Gate, NftGate
+from weft.targets.nvmet_hosts import NvmetHosts
+from weft.targets.nvmet_log import KernelLog, Sessions
+from weft.targets.nvmet_modules import NVMET, Modules, NvmetModules
+from weft.targets.nvmet_ports import NvmetPorts
+from weft.targets.nvmet_restore import Restore
+from weft.targets.nvmet_sessions import ConnectProbe, Probe
+from weft.targets.nvmet_tree import (
+    MODEL,
+    Namespace,
+    Subsystem,
+    apply,
+    namespace_path,
+    read_subsystem,
+    removal,
+    subsystem_difference,
+)
+
+_log = logging.getLogger(__name__)
+
+_FIRST_RETRY_SECONDS: Final = 0.5
+_LONGEST_RETRY_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NvmetParts:
+    """What the target works through; tests give others."""
+
+    configfs: Configfs
+    modules: Modules
+    gate: Gate
+    sessions: Sessions
+    probe: Probe
+
+
+def kernel_parts(config: Config) -> NvmetParts:
+    return NvmetParts(
+        configfs=Configfs(NVMET),
+        modules=NvmetModules(),
+        gate=NftGate(),
+        sessions=KernelLog(config.target.nqn_prefix),
+        probe=ConnectProbe(),
+    )
+
+
+class NvmetTarget:
+    """Exports by the kernel. Safe to use from any thread, between start() and stop().
+
+    Every verb raises UnavailableError, ConfigfsError among them, when the kernel refuses a change.
+    """
+
+    def __init__(self, config: Config, parts: NvmetParts | None = None) -> None:
+        parts = parts if parts is not None else kernel_parts(config)
+        self._prefix = config.target.nqn_prefix
+        self._qid_max = config.target.max_io_queues
+        self._any_host = config.target.allow_any_host
+        self._configfs = parts.configfs
+        self._modules = parts.modules
+        self._sessions = parts.sessions
+        self._restore = Restore(config.target.restore_seconds)
+        self._devices = DeviceClaims()
+        self._hosts = NvmetHosts(parts.configfs, parts.sessions, parts.probe)
+        self._ports = NvmetPorts(
+            parts.configfs, config.portal_options(), parts.gate, parts.modules.prepare, self._restore.ready
+        )
+        self._sizes: dict[VolumeId, int] = {}
+        self._initiators: dict[VolumeId, frozenset[str]] = {}
+        self._locks: weakref.WeakValueDictionary[str, threading.RLock] = weakref.WeakValueDictionary()
+        self._locks_lock = threading.Lock()
+        self._missing: WeftError | None = UnavailableError("the kernel's target was not started")
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    # -- between start and stop -------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Take up what configfs has of weft's. What cannot be had yet is tried again in the background."""
+        self._sessions.start()
+        self._try_to_prepare()
+        self._thread = threading.Thread(target=self._keep, name="nvmet")
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the retrying; the kernel goes on serving."""
+        self._stopping.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        self._sessions.stop()
+
+    def troubles(self) -> Sequence[str]:
+        if self._missing is not None:
+            return [f"the kernel's target cannot serve yet: {self._missing}"]
+        found = [
+            f"portal {portal} cannot be opened yet: {reason}; it is tried again"
+            for portal, reason in self._ports.troubles().items()
+        ]
+        if waiting := self._restore.waiting():
+            found.append(waiting)
+        return found
+
+    def hold_writes(self, volume_id: VolumeId, seconds: float) -> AbstractContextManager[None] | None:  # noqa: ARG002
+        """None when the volume is not exported; the kernel cannot hold writes of one that is."""
+        if self.export(volume_id) is None:
+            return None
+        raise UnsupportedError(
+            f"volume {volume_id} is attached, and the kernel's target cannot hold its hosts' writes; detach it first,"
+            " or keep such volumes in an LVM pool, whose snapshots need no hold"
+        )
+
+    # -- the door ---------------------------------------------------------------------------------------------
+
+    def expect(self, volume_ids: frozenset[VolumeId]) -> None:
+        self._restore.expect(
+            {subsystem_nqn(each, self._prefix) for each in volume_ids}, open_already=self._ports.are_open()
+        )
+        self._wake.set()
+
+    def create_export(self, export: Export) -> Mapping[HostId, NvmeofConnection]:
+        """See the door. The connections lead to the portals that listen, or will once all volumes are restored.
+
+        Raises InvalidValueError, NotFoundError (the path), ConflictError, UnsupportedError and UnavailableError: also
+        when the export is made, but no portal listens.
+        """
+        self._check(export)
+        self._check_ready()
+        nqn = subsystem_nqn(export.volume_id, self._prefix)
+        with self._lock(nqn):
+            self._make(export, nqn)
+            was_expected = self._restore.made(nqn)
+            if self._restore.is_over():
+                self._ports.show(nqn)
+            else:
+                self._ports.show_where_open(nqn)
+            portals = self._portals(nqn, promised=was_expected)
+        if not self._restore.is_over() or self._ports.pending():
+            self._wake.set()
+        if not portals:
+            raise UnavailableError(f"no portal is open for volume {export.volume_id}: {self._why_closed()}")
+        return {
+            host.host_id: NvmeofConnection(
+                volume_id=export.volume_id, nqn=nqn, portals=portals, host_nqn=host.initiator
+            )
+            for host in export.hosts
+        }
+
+    def remove_export(self, volume_id: VolumeId) -> None:
+        nqn = subsystem_nqn(VolumeId(check_id("volume_id", volume_id)), self._prefix)
+        self._check_ready()
+        with self._lock(nqn):
+            live = read_subsystem(self._configfs, nqn)
+            self._restore.removed(nqn)
+            if live is not None and live.is_ours:
+                self._ports.hide(nqn)
+                apply(self._configfs, removal(nqn, live))
+                self._hosts.forget(live.hosts)
+            self._devices.release(nqn)
+            self._sizes.pop(volume_id, None)
+            self._initiators.pop(volume_id, None)
+        self._wake.set()
+
+    def export(self, volume_id: VolumeId) -> FoundExport | None:
+        nqn = subsystem_nqn(VolumeId(check_id("volume_id", volume_id)), self._prefix)
+        self._check_ready()
+        with self._lock(nqn):
+            live = read_subsystem(self._configfs, nqn)
+            return self._found(volume_id, live) if live is not None and live.is_ours else None
+
+    def exports(self) -> Mapping[VolumeId, FoundExport]:
+        self._check_ready()
+        found = {}
+        for nqn in self._configfs.names("subsystems"):
+            volume_id = volume_id_of_nqn(nqn, self._prefix)
+            if volume_id is None:
+                self._claim_for_others(nqn)
+            elif (export := self.export(volume_id)) is not None:
+                found[volume_id] = export
+        return found
+
+    def refusals(self, volume_id: VolumeId) -> Sequence[Refusal]:
+        return self._sessions.refusals(volume_id)
+
+    # -- one export -------------------------------------------------------------------------------------------
+
+    def _make(self, export: Export, nqn: str) -> None:
+        live = read_subsystem(self._configfs, nqn)
+        if live is not None and not live.is_ours:
+            raise ConflictError(
+                f"subsystem {nqn} of this node's nvmet was not made by weft; remove it there, or choose another"
+                " target.nqn_prefix"
+            )
+        wanted = self._wanted(export, nqn)
+        shown = self._ports.showing(nqn) if live is not None else ()
+        if live is not None and not wanted.allow_any_host:
+            self._hosts.revoke(nqn, live, wanted.hosts, shown, self._qid_max)
+        self._make_namespace(export, wanted, live, shown=bool(shown))
+        self._hosts.admit(export.hosts, wanted, live)
+        self._initiators[export.volume_id] = frozenset(each.initiator for each in export.hosts)
+
+    def _make_namespace(
+        self, export: Export, wanted: Subsystem, live: Subsystem | None, *, shown: bool
+    ) -> None:
+        operations = subsystem_difference(wanted, live, shown=shown)
+        was_there = live is not None and live.namespace == wanted.namespace
+        if not was_there:
+            self._devices.claim(export.path, wanted.nqn)
+            self._check_size(export)
+        apply(self._configfs, operations)
+        if not was_there:
+            self._sizes[export.volume_id] = size_of(export.path)
+        elif export.size > self._size(export.volume_id, export.path):
+            self._check_size(export)
+            self._announce(export.volume_id, export.path)
+
+    def _wanted(self, export: Export, nqn: str) -> Subsystem:
+        return Subsystem(
+            nqn=nqn,
+            model=MODEL,
+            serial=serial_number(export.volume_id),
+            qid_max=self._qid_max,
+            allow_any_host=self._any_host,
+            namespace=Namespace(device_path=str(export.path), uuid=export.volume_id, nguid=export.volume_id),
+            hosts=frozenset() if self._any_host else frozenset(each.initiator for each in export.hosts),
+        )
+
+    def _found(self, volume_id: VolumeId, live: Subsystem) -> FoundExport:
+        namespace = live.namespace
+        portals = self._portals(live.nqn, promised=self._restore.was_expected(live.nqn))
+        is_right = namespace is not None and namespace.enabled and namespace.uuid == volume_id
+        initiators = self._initiators.get(volume_id, frozenset()) if live.allow_any_host else live.hosts
+        digests = {
+            each: secrets.digest for each in live.hosts if (secrets := self._hosts.secrets(each)) is not None
+        }
+        path = Path(namespace.device_path) if namespace is not None else Path()
+        return FoundExport(
+            volume_id=volume_id,
+            path=path,
+            size=self._size(volume_id, path) if is_right else 0,
+            initiators=initiators,
+            portals=tuple(str(each) for each in portals),
+            complete=is_right
+            and live.model == MODEL
+            and live.allow_any_host == self._any_host
+            and not self._hosts.is_revoking(live.nqn)
+            and set(portals) == set(self._ports.portals),
+            key_digests=digests,
+        )
+
+    def _portals(self, nqn: str, *, promised: bool) -> tuple[NvmeofPortal, ...]:
+        """Those that lead to a subsystem; promised: and those that will, once all volumes are restored."""
+        showing = set(self._ports.showing(nqn))
+        if promised and not self._restore.is_over():
+            showing.update(self._ports.unopened())
+        return tuple(each for each in self._ports.portals if each in showing)
+
+    def _size(self, volume_id: VolumeId, path: Path) -> int:
+        """As hosts see it: what nvmet was last told of, or is told of now where that is not known."""
+        if volume_id not in self._sizes:
+            try:
+                self._announce(volume_id, path)
+            except WeftError as error:
+                _log.warning("the size of the export of volume %s is not known: %s", volume_id, error)
+                return 0
+        return self._sizes[volume_id]
+
+    def _announce(self, volume_id: VolumeId, path: Path) -> None:
+        size = size_of(path)
+        nqn = subsystem_nqn(volume_id, self._prefix)
+        self._configfs.write(f"{namespace_path(nqn)}/revalidate_size", "1")
+        self._sizes[volume_id] = size
+
+    def _check(self, export: Export) -> None:
+        check_id("volume_id", export.volume_id)
+        if not export.path.is_absolute():
+            raise InvalidValueError("path", f"{export.path} is not absolute")
+        for host in export.hosts:
+            check_nqn("hosts", host.initiator)
+            if host.secrets is not None:
+                keys_of(host.secrets, host.initiator)
+                if self._any_host:
+                    raise UnsupportedError(
+                        "target.allow_any_host lets every host in without a key, so hosts cannot have DH-HMAC-CHAP"
+                        " keys; take one of them away"
+                    )
+
+    def _check_size(self, export: Export) -> None:
+        size = size_of(export.path)
+        if size < export.size:
+            raise DataError(f"{export.path} has {size} bytes, fewer than the {export.size} of the volume")
+
+    def _why_closed(self) -> str:
+        waiting = self._restore.waiting()
+        reasons = [f"{portal}: {reason}" for portal, reason in self._ports.troubles().items()]
+        return waiting or "; ".join(reasons) or "they are being opened"
+
+    def _claim_for_others(self, nqn: str) -> None:
+        """Remember what someone else's subsystem shows, as far as it can be told."""
+        for name in self._configfs.names(f"subsystems/{nqn}/namespaces"):
+            path = self._configfs.read(f"subsystems/{nqn}/namespaces/{name}/device_path")
+            try:
+                if path:
+                    self._devices.claim(Path(path), nqn)
+            except WeftError as error:
+                _log.debug("subsystem %s: %s", nqn, error)
+
+    # -- what the thread does ---------------------------------------------------------------------------------
+
+    def _check_ready(self) -> None:
+        if self._missing is not None:
+            raise UnavailableError(f"the kernel's target cannot serve yet: {self._missing}") from None
+
+    def _try_to_prepare(self) -> None:
+        try:
+            self._modules.prepare(())
+            self._adopt()
+        except WeftError as error:
+            if str(error) != str(self._missing):
+                _log.error("the kernel's target cannot serve yet: %s", error)
+            self._missing = error
+        else:
+            self._missing = None
+
+    def _adopt(self) -> None:
+        """Learn what is there, and mend what a crash may have left."""
+        for nqn in self._configfs.names("subsystems"):
+            volume_id = volume_id_of_nqn(nqn, self._prefix)
+            live = read_subsystem(self._configfs, nqn) if volume_id is not None else None
+            self._claim_for_others(nqn)
+            if (
+                live is not None
+                and live.model == MODEL
+                and live.namespace is not None
+                and live.namespace.enabled
+            ):
+                self._restore.made(nqn)
+        self._hosts.forget_unused()
+        self._ports.find()
+        self._ports.finish()
+
+    def _keep(self) -> None:
+        pause, next_try = _FIRST_RETRY_SECONDS, 0.0
+        while True:
+            busy = self._missing is not None or self._ports.pending()
+            self._wake.wait(pause if busy else self._restore.seconds_left())
+            self._wake.clear()
+            if self._stopping.wait(max(0.0, next_try - time.monotonic()) if busy else 0):
+                return
+            try:
+                self._keep_once()
+            except Exception:  # noqa: BLE001 -- the loop goes on whatever it meets
+                _log.exception("the kernel's target met a bug; it goes on")
+            pause = min(pause * 2, _LONGEST_RETRY_SECONDS) if busy else _FIRST_RETRY_SECONDS
+            next_try = time.monotonic() + pause
+
+    def _keep_once(self) -> None:
+        if self._missing is not None:
+            self._try_to_prepare()
+        self._restore.give_up_when_due()
+        if self._missing is None and self._restore.is_over():
+            self._ports.open()
+
+    def _lock(self, nqn: str) -> threading.RLock:
+        with self._locks_lock:
+            lock = self._locks.get(nqn)
+            if lock is None:
+                lock = self._locks[nqn] = threading.RLock()
+            return lock

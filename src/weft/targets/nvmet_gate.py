@@ -1,0 +1,78 @@
+"""Keeps hosts from connecting to a portal while nvmet learns of the subsystems behind it, one after the other.
+
+nvmet listens from the first subsystem on, and a host that asks for one that is not there yet is told not to try again:
+it loses its device for good. So while several are linked to a portal that opens, an nftables rule drops the packets
+that begin a connection: hosts just try again a moment later. The rules are in a table of weft's own.
+
+Also the mark of a crash: a table that is found at a start says that a portal may lack subsystems.
+"""
+
+import logging
+from typing import Final, Protocol
+
+from weft.connection import NvmeofPortal
+from weft.errors import WeftError
+from weft.model import AddressFamily, Transport
+from weft.run import run
+
+_log = logging.getLogger(__name__)
+
+TABLE: Final = "weft_gate"
+_SECONDS: Final = 10.0
+_ROCE_PORT: Final = 4791
+
+
+class Gate(Protocol):
+    def close(self, portal: NvmeofPortal) -> bool:
+        """Have new connections to a portal wait; whether they do."""
+
+    def open(self) -> None:
+        """Let everyone in again. Open already: nothing."""
+
+    def is_closed(self) -> bool:
+        """Whether a gate was closed, by this process or one before it, and not opened."""
+
+
+class NftGate:
+    """By nftables. Without it portals open ungated, and a warning says what that risks."""
+
+    def close(self, portal: NvmeofPortal) -> bool:
+        if portal.transport is Transport.LOOP:
+            return True  # nobody but this machine connects by it
+        try:
+            run(["nft", "-f", "-"], timeout=_SECONDS, stdin=_rules(portal))
+        except WeftError as error:
+            _log.warning(
+                "portal %s opens without a gate (%s): a host that reconnects at this very moment may lose its device",
+                portal,
+                error,
+            )
+            return False
+        return True
+
+    def open(self) -> None:
+        # Adding what is there changes nothing, so that deleting never fails.
+        run(
+            ["nft", "-f", "-"], timeout=_SECONDS, stdin=f"add table inet {TABLE}\ndelete table inet {TABLE}\n"
+        )
+
+    def is_closed(self) -> bool:
+        try:
+            return f"table inet {TABLE}" in run(["nft", "list", "tables", "inet"], timeout=_SECONDS).stdout
+        except WeftError:
+            return False
+
+
+def _rules(portal: NvmeofPortal) -> str:
+    family = "ip6" if portal.family is AddressFamily.IPV6 else "ip"
+    address = portal.address.partition("%")[0]
+    chain = f"inet {TABLE} input"
+    lines = [
+        f"add table inet {TABLE}",
+        f"add chain {chain} {{ type filter hook input priority -300; policy accept; }}",
+        # iWARP in software listens by the kernel's TCP, so this is for both transports.
+        f"add rule {chain} {family} daddr {address} tcp dport {portal.port} tcp flags & (syn | ack) == syn drop",
+    ]
+    if portal.transport is Transport.RDMA:
+        lines.append(f"add rule {chain} {family} daddr {address} udp dport {_ROCE_PORT} drop")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,160 @@
+"""Hosts in nvmet: their directories, which all subsystems share, their keys, and how one of them is cut off."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from weft.connection import NvmeofPortal
+from weft.errors import UnavailableError, UnsupportedError
+from weft.model import DhChapSecrets, ExportHost, Transport
+from weft.targets.configfs import PRIVATE, PUBLIC, Configfs
+from weft.targets.nvmet_log import Controller, Sessions
+from weft.targets.nvmet_sessions import Probe
+from weft.targets.nvmet_tree import (
+    Subsystem,
+    access_difference,
+    allowed_hosts_path,
+    apply,
+    check_knows_keys,
+    host_difference,
+    host_path,
+    read_host,
+    subsystem_path,
+)
+
+_log = logging.getLogger(__name__)
+
+_UNDERWAY_SECONDS: Final = 0.1
+"""For a connect that was let in just before its host was taken from the list to appear in the log."""
+_LEAVING_SECONDS: Final = 0.5
+"""For the controllers of a host that has disconnected to end."""
+_ENDING_SECONDS: Final = 5.0
+"""For controllers that were ended to be gone."""
+_POLL_SECONDS: Final = 0.05
+_MOST_PROBED: Final = 64
+
+
+class NvmetHosts:
+    """Safe to use from any thread."""
+
+    def __init__(self, configfs: Configfs, sessions: Sessions, probe: Probe) -> None:
+        self._configfs = configfs
+        self._sessions = sessions
+        self._probe = probe
+        self._lock = threading.Lock()
+
+    def admit(self, hosts: Sequence[ExportHost], wanted: Subsystem, live: Subsystem | None) -> None:
+        """Let in the hosts that a subsystem is wanted to have, with their keys."""
+        with self._lock:
+            if not wanted.allow_any_host:
+                for host in hosts:
+                    self._have(host.initiator, host.secrets)
+            apply(self._configfs, access_difference(wanted, live))
+
+    def secrets(self, host_nqn: str) -> DhChapSecrets | None:
+        found = read_host(self._configfs, host_nqn)
+        return found.secrets if found is not None else None
+
+    def revoke(
+        self,
+        nqn: str,
+        live: Subsystem,
+        staying: frozenset[str],
+        portals: Sequence[NvmeofPortal],
+        qid_max: int,
+    ) -> None:
+        """Take every host that is not to stay from a subsystem's list, and return when none has a session any more.
+
+        The directory of the list is marked meanwhile, so that a crash cannot make it forget that sessions are to be
+        ended. Raises UnavailableError when they do not end.
+        """
+        allowed = allowed_hosts_path(nqn)
+        leaving = live.hosts - staying
+        if not leaving and not self._configfs.is_private(allowed):
+            return
+        self._configfs.set_mode(allowed, PRIVATE)
+        for each in sorted(leaving):
+            self._configfs.unlink(f"{allowed}/{each}")
+        if portals:
+            self._end_sessions(nqn, staying, portals, qid_max)
+        self._configfs.set_mode(allowed, PUBLIC)
+        self.forget(leaving)
+
+    def is_revoking(self, nqn: str) -> bool:
+        """Whether a revocation was begun and not ended."""
+        return self._configfs.is_private(allowed_hosts_path(nqn))
+
+    def forget(self, host_nqns: Iterable[str]) -> None:
+        """Remove the directories of hosts that weft made and no subsystem lets in any more."""
+        with self._lock:
+            for each in sorted(host_nqns):
+                if self._configfs.is_private(host_path(each)):
+                    self._configfs.remove_unless_used(host_path(each))
+
+    def forget_unused(self) -> None:
+        """Remove what a crash has left."""
+        self.forget(self._configfs.names("hosts"))
+
+    def _have(self, host_nqn: str, secrets: DhChapSecrets | None) -> None:
+        live = read_host(self._configfs, host_nqn)
+        if live is None:
+            apply(self._configfs, host_difference(host_nqn, None, None))
+            if secrets is None:
+                return
+            live = read_host(self._configfs, host_nqn)
+        if secrets is not None and live is not None:
+            check_knows_keys(live)
+            self._sessions.watch_keys()
+        apply(self._configfs, host_difference(host_nqn, secrets, live))
+
+    def _end_sessions(
+        self, nqn: str, staying: frozenset[str], portals: Sequence[NvmeofPortal], qid_max: int
+    ) -> None:
+        """End the sessions of all hosts that are not to stay.
+
+        The only way to end one ends those of the others too, who reconnect at once; so it is taken only where not
+        everyone who is to go is known to have gone.
+        """
+        asked = next((each for each in portals if each.transport is Transport.TCP), None)
+        time.sleep(_UNDERWAY_SECONDS if staying else 0)
+        suspects = self._suspects(nqn, staying)
+        if staying and suspects is not None and self._have_ended(suspects, asked, _LEAVING_SECONDS):
+            return
+        path = f"{subsystem_path(nqn)}/attr_qid_max"
+        if self._configfs.read(path) is None:
+            raise UnsupportedError(
+                "this node's kernel cannot end the session of one host (it has no attr_qid_max, Linux 6.1 has);"
+                " have the host disconnect, or detach all hosts of the volume"
+            )
+        _log.info("ending every session with %s; the hosts that may stay connect again", nqn)
+        self._configfs.write(path, str(qid_max))
+        if suspects and asked is not None and not self._have_ended(suspects, asked, _ENDING_SECONDS):
+            raise UnavailableError(f"hosts still have sessions with {nqn} that were to end")
+
+    def _suspects(self, nqn: str, staying: frozenset[str]) -> list[Controller] | None:
+        known = self._sessions.controllers(nqn)
+        if known is None:
+            return None
+        suspects = [each for each in known if each.host not in staying]
+        return suspects if len(suspects) <= _MOST_PROBED else None
+
+    def _have_ended(self, suspects: list[Controller], portal: NvmeofPortal | None, seconds: float) -> bool:
+        """Whether none of them lives, or all end within seconds."""
+        if not suspects:
+            return True
+        if portal is None:
+            return False
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                suspects = self._probe.living(suspects, portal)
+            except UnavailableError as error:
+                _log.info("whether hosts have gone cannot be found out: %s", error)
+                return False
+            if not suspects:
+                return True
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_POLL_SECONDS)

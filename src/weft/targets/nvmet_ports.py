@@ -1,0 +1,283 @@
+"""The portals of the kernel's target: nvmet's ports, and the links that show subsystems there.
+
+A port listens from its first link on. So a port that has none is opened with all its links in one burst, see Gate.
+What cannot be opened yet, because its address or RDMA device is not there, is tried again.
+"""
+
+import errno
+import logging
+import threading
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from weft.config import PortalSection
+from weft.connection import NvmeofPortal
+from weft.errors import UnsupportedError, WeftError
+from weft.model import Transport
+from weft.targets.configfs import PRIVATE, Configfs, ConfigfsError
+from weft.targets.nvmet_gate import Gate
+from weft.targets.nvmet_tree import subsystem_path
+
+_log = logging.getLogger(__name__)
+
+_FIRST_ID: Final = 16384
+_IDS: Final = 16384
+_PORTS: Final = "ports"
+
+
+@dataclass(slots=True, eq=False)
+class _Port:
+    """A configured portal and its port. id is None until there is one; is_open: it is known to listen."""
+
+    portal: NvmeofPortal
+    options: PortalSection
+    id: str | None = None
+    is_open: bool = False
+    trouble: str = ""
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def path(self) -> str:
+        return f"{_PORTS}/{self.id}"
+
+    def link_path(self, nqn: str) -> str:
+        return f"{_PORTS}/{self.id}/subsystems/{nqn}"
+
+
+class NvmetPorts:
+    """The ports of the configured portals. Safe to use from any thread.
+
+    prepare is called before a port is made, and raises when the transport's module cannot be had. ready tells the NQNs
+    of all subsystems that are to be shown.
+    """
+
+    def __init__(
+        self,
+        configfs: Configfs,
+        portals: dict[NvmeofPortal, PortalSection],
+        gate: Gate,
+        prepare: Callable[[Sequence[Transport]], None],
+        ready: Callable[[], Sequence[str]],
+    ) -> None:
+        self._configfs = configfs
+        self._ready = ready
+        self._ports = [_Port(portal, options) for portal, options in portals.items()]
+        self._gate = gate
+        self._prepare = prepare
+        self._lock = threading.Lock()
+
+    @property
+    def portals(self) -> tuple[NvmeofPortal, ...]:
+        return tuple(each.portal for each in self._ports)
+
+    def find(self) -> None:
+        """Look which ports there are; again after others may have changed them."""
+        with self._lock:
+            found = self._find_all()
+            for port in self._ports:
+                port.id = found.get(_address(port.portal))
+                port.is_open = port.id is not None and bool(self._configfs.names(f"{port.path}/subsystems"))
+                if port.id is not None and not self._configfs.is_private(port.path):
+                    _log.info(
+                        "portal %s is nvmet's port %s, which weft did not make and shares",
+                        port.portal,
+                        port.id,
+                    )
+
+    def are_open(self) -> bool:
+        """Whether any portal listens."""
+        with self._lock:
+            return any(each.is_open for each in self._ports)
+
+    def showing(self, nqn: str) -> tuple[NvmeofPortal, ...]:
+        """The portals that lead to a subsystem."""
+        return tuple(
+            each.portal
+            for each in self._ports
+            if each.id is not None and self._configfs.exists(each.link_path(nqn))
+        )
+
+    def show(self, nqn: str) -> None:
+        """Link a subsystem to every portal; one that does not listen yet is opened, if that was not tried in vain."""
+        with self._lock:
+            for port in self._ports:
+                if port.is_open and not self._link_or_lose(port, nqn):
+                    _log.warning("nvmet's port of portal %s was taken away; it is made anew", port.portal)
+                if not port.is_open and not port.trouble:
+                    self._try_to_open(port)
+
+    def show_where_open(self, nqn: str) -> None:
+        """Link a subsystem to the portals that listen, and leave the others for open()."""
+        with self._lock:
+            for port in self._ports:
+                if port.is_open:
+                    self._link_or_lose(port, nqn)
+
+    def open(self) -> None:
+        """Have every portal listen that does not yet, with all subsystems at once.
+
+        What keeps one from it is remembered as its trouble, see troubles().
+        """
+        with self._lock:
+            for port in self._ports:
+                if not port.is_open:
+                    self._try_to_open(port)
+
+    def hide(self, nqn: str) -> None:
+        """Unlink a subsystem everywhere, which ends its hosts' sessions. With the last one weft's ports go."""
+        with self._lock:
+            for port in self._ports:
+                if port.id is None:
+                    continue
+                self._configfs.unlink(port.link_path(nqn))
+                if not self._ready():
+                    self._remove(port)
+
+    def unopened(self) -> tuple[NvmeofPortal, ...]:
+        """The portals that are still to be opened for the first time."""
+        with self._lock:
+            return tuple(each.portal for each in self._ports if not each.is_open and not each.trouble)
+
+    def pending(self) -> bool:
+        """Whether a portal could not be opened when it was last tried."""
+        with self._lock:
+            return any(each.trouble for each in self._ports)
+
+    def troubles(self) -> dict[NvmeofPortal, str]:
+        """Why portals do not listen, by portal; clauses."""
+        with self._lock:
+            return {each.portal: each.trouble for each in self._ports if each.trouble}
+
+    def notes(self) -> list[str]:
+        """What of the portals' options is not in force; sentences."""
+        with self._lock:
+            return [each for port in self._ports for each in port.notes]
+
+    def finish(self) -> None:
+        """Link what a burst that was broken off by a crash has left out, and open the gate that it left closed."""
+        with self._lock:
+            if not self._gate.is_closed():
+                return
+            for port in self._ports:
+                if port.is_open:
+                    for nqn in self._ready():
+                        self._link(port, nqn)
+            self._gate.open()
+
+    def _link(self, port: _Port, nqn: str) -> None:
+        self._configfs.link(subsystem_path(nqn), port.link_path(nqn))
+
+    def _link_or_lose(self, port: _Port, nqn: str) -> bool:
+        """Link; whether there was a port to link to."""
+        try:
+            self._link(port, nqn)
+        except ConfigfsError as error:
+            if error.code != errno.ENOENT or self._configfs.exists(port.path):
+                raise
+            port.id, port.is_open = None, False
+        return port.is_open
+
+    def _try_to_open(self, port: _Port) -> None:
+        nqns = self._ready()
+        if not nqns:
+            return
+        try:
+            self._prepare([port.portal.transport])
+            self._make(port)
+            self._link_all(port, nqns)
+        except WeftError as error:
+            said = str(error)
+            if said != port.trouble:
+                _log.warning("portal %s cannot be opened yet: %s", port.portal, said)
+            port.trouble = said
+            return
+        if port.trouble:
+            _log.info("portal %s is open", port.portal)
+        port.trouble = ""
+        port.is_open = True
+
+    def _link_all(self, port: _Port, nqns: Sequence[str]) -> None:
+        gated = len(nqns) > 1 and self._gate.close(port.portal)
+        try:
+            for nqn in nqns:
+                self._link(port, nqn)
+        finally:
+            if gated:
+                self._gate.open()
+
+    def _make(self, port: _Port) -> None:
+        found = self._find_all()
+        port.id = found.get(_address(port.portal))
+        if port.id is None:
+            port.id = self._free_id(port.portal)
+            self._configfs.make_directory(port.path)
+            self._configfs.set_mode(port.path, PRIVATE)
+            self._write_address(port)
+        if self._configfs.is_private(port.path):
+            self._write_options(port)
+
+    def _write_address(self, port: _Port) -> None:
+        portal = port.portal
+        if portal.transport is not Transport.LOOP:
+            self._configfs.write(f"{port.path}/addr_adrfam", portal.family.value)
+            self._configfs.write(f"{port.path}/addr_traddr", portal.address)
+            self._configfs.write(f"{port.path}/addr_trsvcid", str(portal.port))
+        # Last: a port without a transport is one that a crash has left half-made, and is taken up again.
+        self._configfs.write(f"{port.path}/addr_trtype", portal.transport.value)
+
+    def _write_options(self, port: _Port) -> None:
+        port.notes.clear()
+        for name, value in (
+            ("param_inline_data_size", port.options.inline_data_size),
+            ("param_max_queue_size", port.options.max_queue_size),
+        ):
+            if not value:
+                continue
+            path = f"{port.path}/{name}"
+            if self._configfs.read(path) is None:
+                raise UnsupportedError(
+                    f"this node's kernel has no {name} for NVMe target ports; take it out of target.portals"
+                )
+            if self._configfs.read(path) != str(value):
+                self._configfs.write(path, str(value))
+
+    def _free_id(self, portal: NvmeofPortal) -> str:
+        """The same for the same portal on each start, wherever nobody else has taken it."""
+        taken = set(self._configfs.names(_PORTS))
+        start = zlib.crc32(str(portal).encode())
+        for offset in range(_IDS):
+            port_id = str(_FIRST_ID + (start + offset) % _IDS)
+            if port_id not in taken or self._is_half_made(port_id):
+                return port_id
+        raise UnsupportedError("nvmet has no port id left")
+
+    def _is_half_made(self, port_id: str) -> bool:
+        path = f"{_PORTS}/{port_id}"
+        return self._configfs.is_private(path) and not self._configfs.read(f"{path}/addr_trtype")
+
+    def _find_all(self) -> dict[tuple[str, ...], str]:
+        return {self._address_of(port_id): port_id for port_id in self._configfs.names(_PORTS)}
+
+    def _address_of(self, port_id: str) -> tuple[str, ...]:
+        def read(name: str) -> str:
+            return self._configfs.read(f"{_PORTS}/{port_id}/{name}") or ""
+
+        transport = read("addr_trtype")
+        if transport == Transport.LOOP:
+            return (transport,)
+        return (transport, read("addr_traddr"), read("addr_trsvcid"))
+
+    def _remove(self, port: _Port) -> None:
+        port.is_open = False
+        port.trouble = ""
+        if port.id is not None and self._configfs.is_private(port.path):
+            self._configfs.remove_unless_used(port.path)
+        port.id = None
+
+
+def _address(portal: NvmeofPortal) -> tuple[str, ...]:
+    if portal.transport is Transport.LOOP:
+        return (portal.transport.value,)
+    return (portal.transport.value, portal.address, str(portal.port))

@@ -1,0 +1,90 @@
+"""The kernel's target on a kernel in memory."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from fakes.configfs import ROOT, FakeNvmet
+from weft.config import Config, ConfigFile, PortalSection, TargetKind, TargetSection, check_config
+from weft.connection import NvmeofPortal
+from weft.errors import WeftError
+from weft.model import Transport
+from weft.targets.configfs import Configfs
+from weft.targets.nvmet import NvmetParts, NvmetTarget
+
+PORTAL = "192.0.2.1:4420"
+
+
+class FakeModules:
+    """Has every module but those that are named in missing."""
+
+    def __init__(self) -> None:
+        self.missing: dict[Transport | None, WeftError] = {}
+
+    def prepare(self, transports: Iterable[Transport]) -> None:
+        for each in (None, *transports):
+            if each in self.missing:
+                raise self.missing[each]
+
+
+class FakeGate:
+    """Lets nobody connect while it is closed; closed counts how often it was."""
+
+    def __init__(self) -> None:
+        self.closed: list[NvmeofPortal] = []
+        self.is_now_closed = False
+
+    def close(self, portal: NvmeofPortal) -> bool:
+        self.closed.append(portal)
+        self.is_now_closed = True
+        return True
+
+    def open(self) -> None:
+        self.is_now_closed = False
+
+    def is_closed(self) -> bool:
+        return self.is_now_closed
+
+
+def nvmet_config(
+    folder: Path,
+    *portals: str | PortalSection,
+    allow_any_host: bool = False,
+    restore_seconds: float = 120.0,
+    max_io_queues: int = 8,
+) -> Config:
+    return check_config(
+        ConfigFile(
+            data_dir=str(folder / "data"),
+            target=TargetSection(
+                kind=TargetKind.NVMET,
+                portals=portals or (PORTAL,),
+                allow_any_host=allow_any_host,
+                restore_seconds=restore_seconds,
+                max_io_queues=max_io_queues,
+            ),
+        )
+    )
+
+
+def nvmet_parts(
+    kernel: FakeNvmet, *, gate: FakeGate | None = None, modules: FakeModules | None = None
+) -> NvmetParts:
+    return NvmetParts(
+        configfs=Configfs(ROOT, kernel),
+        modules=modules or FakeModules(),
+        gate=gate or FakeGate(),
+        sessions=kernel,
+        probe=kernel,
+    )
+
+
+def start_nvmet(
+    config: Config,
+    kernel: FakeNvmet,
+    *,
+    gate: FakeGate | None = None,
+    modules: FakeModules | None = None,
+) -> NvmetTarget:
+    target = NvmetTarget(config, nvmet_parts(kernel, gate=gate, modules=modules))
+    target.start()
+    return target
