@@ -3,6 +3,7 @@
 `Lab` starts a storage node and hosts within seconds, `Vm` is one of them. See lab/README.md.
 """
 
+from lab.cleaning import clean, leftovers
 from lab.errors import CommandFailedError, LabError, LabUnavailableError
 from lab.laboratory import Lab
 from lab.ssh import RemoteProcess, Result
@@ -20,4 +21,6 @@ __all__ = [
     "Result",
     "Vm",
     "Wire",
+    "clean",
+    "leftovers",
 ]

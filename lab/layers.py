@@ -39,6 +39,7 @@ _NEEDED_TO_RUN = (PROGRAM, "qemu-img", "ssh")
 # drivers stand in for hardware and are therefore there from the start, as are nobody else's modules.
 _WARM_UP = """
 modprobe -a rdma_rxe siw
+/opt/weft/bin/python -m pip install --help >/dev/null
 /opt/weft/bin/python -c 'import click, msgspec, rich, starlette, uvicorn, crc32c, asyncio, http.client, email, uuid'
 for program in lvs nvme fio nft rdma tc jq dd timeout setsid blkdiscard mkfs.ext4; do
     command -v $program >/dev/null && cat "$(command -v $program)" >/dev/null

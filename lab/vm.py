@@ -163,6 +163,11 @@ class Vm:
         """The VM's empty disks of 4 GiB, by names that are the same after a reboot."""
         return [f"/dev/disk/by-id/virtio-disk{number}" for number in range(1, DATA_DISKS + 1)]
 
+    @property
+    def wires(self) -> Sequence[str]:
+        """The wires that the VM is on, which are also its NICs' names."""
+        return tuple(self._wires)
+
     def address(self, wire: str = WIRES[0], *, ipv6: bool = False) -> str:
         """The VM's address on a wire."""
         return self.identity.address(wire, ipv6=ipv6)

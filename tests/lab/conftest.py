@@ -1,0 +1,90 @@
+"""VMs for the tests in this folder: one lab for all of them, cleaned before each file.
+
+Everything here has the mark `lab`. One row for each promise has no other mark and is run by `make test`; the others are
+marked `lab_full` and run by `make test-full`. `pytest -m lab tests/lab/test_lab.py` runs one file.
+"""
+
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from lab import Lab, LabUnavailableError, Vm, clean
+from lab.layers import is_built
+
+_HERE = Path(__file__).parent
+_LOG_LINES = 200
+_LAB = pytest.StashKey[Lab]()
+_MARKS = pytest.StashKey[dict[str, int]]()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if _HERE in item.path.parents:
+            item.add_marker("lab")
+
+
+@pytest.fixture(scope="session")
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """A storage node and two hosts that share two wires."""
+    try:
+        if not is_built():
+            pytest.skip("the VM lab is not built: make lab")
+        with Lab() as lab:
+            request.config.stash[_LAB] = lab
+            yield lab
+            del request.config.stash[_LAB]
+    except LabUnavailableError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def lab_with_weft(lab: Lab) -> Lab:
+    """The same, with weft installed in every VM from this checkout."""
+    _everywhere(lab, Vm.install_weft)
+    return lab
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fresh(lab: Lab) -> None:
+    """No test finds what one in another file left."""
+    _everywhere(lab, clean)
+
+
+@pytest.fixture
+def node(lab: Lab) -> Vm:
+    return lab["node"]
+
+
+@pytest.fixture
+def host1(lab: Lab) -> Vm:
+    return lab["host1"]
+
+
+@pytest.fixture
+def host2(lab: Lab) -> Vm:
+    return lab["host2"]
+
+
+def _everywhere(lab: Lab, work: Callable[[Vm], None]) -> None:
+    with ThreadPoolExecutor(len(lab.vms)) as pool:
+        list(pool.map(work, lab.vms.values()))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    running = item.config.stash.get(_LAB, None)
+    item.stash[_MARKS] = {vm.name: vm.kernel_log_mark() for vm in running.vms.values()} if running else {}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test's report has what the VMs' kernels said during it."""
+    report = yield
+    running = item.config.stash.get(_LAB, None)
+    if report.failed and running is not None:
+        marks = item.stash.get(_MARKS, {})
+        for vm in running.vms.values():
+            lines = vm.kernel_log(marks.get(vm.name, 0)).splitlines()[-_LOG_LINES:]
+            report.sections.append((f"kernel of {vm.name}", "\n".join(lines)))
+    return report
