@@ -29,6 +29,7 @@ SECTIONS = {
     },
     "The node": {
         "status": ("weft.cli.status:status", "Tell what runs here and what is wrong."),
+        "doctor": ("weft.cli.doctor:doctor", "Tell what this machine lacks, and how to mend it."),
         "serve": ("weft.cli.serve:serve", "Run the control plane."),
         "target": ("weft.cli.target:target", "Run, look at or stop the embedded target."),
         "token": ("weft.cli.token:token", "Give other machines access to the API."),
