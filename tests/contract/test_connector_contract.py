@@ -1,4 +1,8 @@
-"""What every connector does. Run on the embedded one where FUSE works, and on the fake that stands for it elsewhere."""
+"""What every connector does.
+
+Run on the fake, on the embedded one where FUSE works, and on the kernel's where kernel_host.kernel_setting says that this
+machine's kernel may be used: in the VM lab.
+"""
 
 import dataclasses
 import os
@@ -12,6 +16,7 @@ import pytest
 from embedded_host.fuse_setting import Setting, needs_fuse
 from embedded_host.target_process import MIB, shared_target
 from fakes.connector import FakeConnector
+from kernel_host.kernel_setting import KernelSetting, needs_kernel
 from weft.connection import Connection, NvmeofPortal
 from weft.errors import ConflictError, InvalidValueError, NotFoundError, WeftError
 from weft.model import Protocol as AccessProtocol
@@ -101,10 +106,43 @@ class EmbeddedBench:
         os.close(descriptor)
 
 
-@pytest.fixture(params=["fake", pytest.param("embedded", marks=needs_fuse)])
+class KernelBench:
+    def __init__(self, setting: KernelSetting) -> None:
+        self._target = setting.target
+        self.connector: Connector = setting.connector
+
+    def new_volume(self, size: int = 16 * MIB) -> Connection:
+        return self._target.new_volume(size)
+
+    def grow(self, connection: Connection, size: int) -> None:
+        self._target.grow(connection.volume_id, size)
+
+    def remove(self, connection: Connection) -> None:
+        self._target.remove(connection.volume_id)
+
+    def content(self, connection: Connection) -> bytes:
+        return self._target.backing(connection.volume_id).read_bytes()
+
+    def open_file(self, connection: Connection, path: Path) -> int:
+        del connection
+        return os.open(path, os.O_RDWR)
+
+    def close_file(self, connection: Connection, descriptor: int) -> None:
+        del connection
+        os.close(descriptor)
+
+
+@pytest.fixture(
+    params=["fake", pytest.param("embedded", marks=needs_fuse), pytest.param("kernel", marks=needs_kernel)]
+)
 def bench(request: pytest.FixtureRequest, short_path: Path) -> Iterator[Bench]:
     if request.param == "fake":
         yield FakeBench(short_path)
+        return
+    if request.param == "kernel":
+        with KernelSetting(short_path) as kernel:
+            yield KernelBench(kernel)
+            kernel.assert_nothing_is_left()
         return
     setting = Setting(short_path, request.getfixturevalue("shared_target"))
     try:
@@ -112,6 +150,12 @@ def bench(request: pytest.FixtureRequest, short_path: Path) -> Iterator[Bench]:
         setting.assert_nothing_is_left()
     finally:
         setting.stop()
+
+
+def size_of(path: Path) -> int:
+    """Of a file or a block device."""
+    with path.open("rb") as file:
+        return file.seek(0, os.SEEK_END)
 
 
 def test_a_connector_knows_who_its_host_is(bench: Bench) -> None:
@@ -124,7 +168,7 @@ def test_a_connector_knows_who_its_host_is(bench: Bench) -> None:
 def test_an_attached_volume_is_a_path_to_its_bytes(bench: Bench) -> None:
     connection = bench.new_volume()
     path = bench.connector.attach(connection)
-    assert path.stat().st_size == 16 * MIB
+    assert size_of(path) == 16 * MIB
     with path.open("r+b") as file:
         file.seek(MIB)
         file.write(b"through the path")
@@ -173,7 +217,8 @@ def test_bytes_outlive_detaching(bench: Bench) -> None:
         file.write(b"kept")
     bench.connector.detach(connection)
     assert bench.content(connection)[:4] == b"kept"
-    assert bench.connector.attach(connection).read_bytes()[:4] == b"kept"
+    with bench.connector.attach(connection).open("rb") as file:
+        assert file.read(4) == b"kept"
     bench.connector.detach(connection)
 
 
@@ -209,7 +254,7 @@ def test_growth_is_seen_in_use(bench: Bench) -> None:
     bench.grow(connection, 32 * MIB)
     assert bench.connector.extend(connection) == 32 * MIB
     assert bench.connector.extend(connection) == 32 * MIB
-    assert path.stat().st_size == 32 * MIB
+    assert size_of(path) == 32 * MIB
     bench.connector.detach(connection)
 
 
