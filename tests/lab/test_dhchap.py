@@ -173,7 +173,8 @@ def test_linux_proves_itself_to_the_embedded_target_with_every_hash(
         with target(short_path / used_hash.algorithm, policy) as workshop:
             export = workshop.export(HOST.nqn, secrets={HOST.nqn: secrets})
             kernel_host.connect(export, workshop.portal, secrets)
-            kernel_host.use(export)
+            if used_hash is DhChapHash.SHA_512:
+                kernel_host.use(export)
             kernel_host.disconnect()
             chosen = f"authenticated with hash hmac({used_hash.algorithm}) dhgroup {group.name.lower()}"
             assert kernel_host.kernel_says(chosen)
@@ -183,10 +184,10 @@ def test_linux_proves_itself_to_the_embedded_target_with_every_hash(
 @pytest.mark.lab_full
 @pytest.mark.parametrize("number", range(4))
 def test_keys_made_by_nvme_cli_are_keys(
-    vm: Vm, kernel_host: KernelHost, short_path: Path, number: int
+    host1: Vm, kernel_host: KernelHost, short_path: Path, number: int
 ) -> None:
     made = host1.run(
-        f"nvme gen-dhchap-key -m {number} -n {HOST.nqn}; nvme gen-dhchap-key -m {number}"
+        f"nvme gen-dhchap-key -m {number} -n {HOST.nqn}; nvme gen-dhchap-key -m {number} -n {STRANGER.nqn}"
     ).stdout.split()
     assert [parse_dhchap_key(key).encode() for key in made] == made
     secrets = DhChapSecrets(host_key=made[0], controller_key=made[1])

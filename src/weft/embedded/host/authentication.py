@@ -95,10 +95,16 @@ class Authenticator:
             raise UnavailableError(f"{self._target}: {command_error(command, completion.status)}")
 
     def _error(self, error: AuthenticationError) -> WeftError:
+        target, host, subsystem = self._target, self._host_nqn, self._subsystem_nqn
         if error.fault is AuthenticationFault.HOST:
-            why = f"does not accept the key of {self._host_nqn}: the two have different keys"
-        elif error.fault is AuthenticationFault.CONTROLLER:
-            why = f"did not prove to {self._host_nqn} that it has the target's key: it may be another target"
-        else:
-            why = f"and {self._host_nqn} cannot authenticate to each other: {error}"
-        return PermissionDeniedError(f"{self._subsystem_nqn} is not to be had: {self._target} {why}")
+            return PermissionDeniedError(
+                f"{target} does not accept the key of {host} for {subsystem}: the two sides have different keys"
+            )
+        if error.fault is AuthenticationFault.CONTROLLER:
+            return PermissionDeniedError(
+                f"{target} did not prove to {host} that it has the target's key for {subsystem}: it has another one, or "
+                "it is another target"
+            )
+        return PermissionDeniedError(
+            f"{target} and {host} cannot agree on how to authenticate for {subsystem}: {error}"
+        )
