@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from api.world import World, make_config, make_world
+from cli.installation import Installation
 from cli.runner import Cli, make_cli
 
 
@@ -37,3 +38,14 @@ def untouched() -> Iterator[tuple[World, Cli]]:
 def cli(short_path: Path) -> Cli:
     """For the world of this test, if it has one; nobody answers otherwise."""
     return make_cli(short_path)
+
+
+@pytest.fixture(scope="module")
+def installation() -> Iterator[Installation]:
+    """For this machine alone."""
+    with tempfile.TemporaryDirectory(prefix="weft-", dir="/tmp") as folder:
+        made = Installation(Path(folder))
+        try:
+            yield made
+        finally:
+            made.stop("--target")

@@ -1,80 +1,22 @@
 """`weft attach`, `weft detach`, `weft volume read` and `write`, with the processes that a user runs."""
 
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from cli.runner import Cli, make_cli
+from cli.installation import Installation, run_weft
+from cli.runner import Cli
 from weft.cli.exits import ExitCode
 from weft.embedded.host.fuse import missing_for_fuse
 from weft.model import GIB
 
-_START_SECONDS = 30.0
-
 needs_fuse = pytest.mark.skipif(
     missing_for_fuse() is not None, reason=f"no FUSE here: {missing_for_fuse() or ''}"
 )
-
-
-def _weft(cli: Cli, *arguments: str, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [sys.executable, "-m", "weft", *arguments, "--config", str(cli.config)],
-        input=stdin,
-        stdin=subprocess.DEVNULL if stdin is None else None,
-        capture_output=True,
-        check=False,
-        timeout=60,
-    )
-
-
-class Installation:
-    """A daemon and its target below a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.cli = make_cli(folder)
-        with socket.create_server(("127.0.0.1", 0)) as finder:
-            port = finder.getsockname()[1]
-        with self.cli.config.open("a") as config:
-            config.write(
-                f'[target]\nkind = "embedded"\nportals = ["127.0.0.1:{port}"]\n[host]\nconnector = "embedded"\n'
-            )
-        self._log = folder / "serve.log"
-        self.start()
-
-    def start(self) -> None:
-        with self._log.open("ab") as log:
-            self._daemon = subprocess.Popen(
-                [sys.executable, "-m", "weft", "serve", "--config", str(self.cli.config)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-        deadline = time.monotonic() + _START_SECONDS
-        while self.cli("status").exit_code != 0:
-            assert self._daemon.poll() is None, self._log.read_text()
-            assert time.monotonic() < deadline, self._log.read_text()
-            time.sleep(0.05)
-
-    def stop(self, *more: str) -> None:
-        self.cli.ok("stop", *more)
-        self._daemon.wait(20)
-
-
-@pytest.fixture(scope="module")
-def installation() -> Iterator[Installation]:
-    with tempfile.TemporaryDirectory(prefix="weft-", dir="/tmp") as folder:
-        made = Installation(Path(folder))
-        try:
-            yield made
-        finally:
-            made.stop("--target")
 
 
 @pytest.fixture
@@ -89,11 +31,11 @@ def weft(installation: Installation) -> Iterator[Cli]:
 
 def test_what_is_written_is_read_again_and_nothing_stays_attached(weft: Cli) -> None:
     content = bytes(range(256)) * 40_000
-    written = _weft(weft, "volume", "write", "data", "--offset", "1MiB", "--json", stdin=content)
+    written = run_weft(weft, "volume", "write", "data", "--offset", "1MiB", "--json", stdin=content)
     assert (written.returncode, written.stderr) == (0, b"")
     assert b'"written_bytes": 10240000' in written.stdout
     assert weft.ok("attachment", "list", "-q").stdout == ""
-    read = _weft(
+    read = run_weft(
         weft, "volume", "read", "data", "--offset", str(2**20 - 1), "--length", str(len(content) + 2)
     )
     assert read.stdout == b"\0" + content + b"\0"
@@ -116,7 +58,7 @@ def test_more_than_fits_is_refused_before_anything_is_written_when_it_can_be_kno
         )
     assert done.returncode == ExitCode.INVALID_VALUE
     assert b"nothing was written" in done.stderr
-    assert _weft(weft, "volume", "read", "data", "--length", "4KiB").stdout == bytes(4096)
+    assert run_weft(weft, "volume", "read", "data", "--length", "4KiB").stdout == bytes(4096)
 
 
 def test_a_volume_read_into_a_file_keeps_its_holes(weft: Cli, short_path: Path) -> None:
@@ -134,7 +76,7 @@ def test_a_volume_read_into_a_file_keeps_its_holes(weft: Cli, short_path: Path) 
 
 
 def test_a_pipe_that_holds_more_than_fits_is_an_error_that_says_what_was_written(weft: Cli) -> None:
-    done = _weft(weft, "volume", "write", "data", "--offset", str(GIB - 4096), stdin=b"x" * 4097)
+    done = run_weft(weft, "volume", "write", "data", "--offset", str(GIB - 4096), stdin=b"x" * 4097)
     assert done.returncode == ExitCode.INVALID_VALUE
     assert b"the first 0 bytes were written" in done.stderr
 
@@ -143,7 +85,7 @@ def test_a_pipe_that_holds_more_than_fits_is_an_error_that_says_what_was_written
     "range_", [("--offset", str(GIB + 1)), ("--length", "2GiB"), ("--offset", "1", "--length", "1G")]
 )
 def test_a_range_that_is_not_within_the_volume_is_refused(weft: Cli, range_: tuple[str, ...]) -> None:
-    done = _weft(weft, "volume", "read", "data", *range_)
+    done = run_weft(weft, "volume", "read", "data", *range_)
     assert (done.returncode, done.stdout) == (ExitCode.INVALID_VALUE, b"")
 
 
@@ -158,13 +100,13 @@ def test_what_a_killed_copy_has_left_is_taken_away_by_the_next(weft: Cli) -> Non
     with _reading(weft) as process:
         process.kill()
     assert len(weft.ok("attachment", "list", "-q").stdout.split()) == 1
-    assert _weft(weft, "volume", "read", "data", "--length", "4").stdout == bytes(4)
+    assert run_weft(weft, "volume", "read", "data", "--length", "4").stdout == bytes(4)
     assert weft.ok("attachment", "list", "-q").stdout == ""
 
 
 def test_a_volume_is_not_copied_twice_at_one_time(weft: Cli) -> None:
     with _reading(weft) as process:
-        second = _weft(weft, "volume", "read", "data")
+        second = run_weft(weft, "volume", "read", "data")
         assert (second.returncode, second.stdout) == (ExitCode.CONFLICT, b"")
         assert f"copied by process {process.pid}".encode() in second.stderr
         assert weft("detach", "data").exit_code == ExitCode.CONFLICT
@@ -180,14 +122,14 @@ def test_attaching_gives_a_path_and_detaching_takes_it_away(weft: Cli) -> None:
     with path.open("r+b") as file:
         file.write(b"hello")
     assert weft.ok("status", "--json").json["attached"][0]["path"] == str(path)
-    refused = _weft(weft, "volume", "read", "data")
+    refused = run_weft(weft, "volume", "read", "data")
     assert refused.returncode == ExitCode.CONFLICT
     assert str(path).encode() in refused.stderr
     assert weft("volume", "delete", "data").exit_code == ExitCode.CONFLICT
     assert weft.ok("detach", "data").stdout == "detached data\n"
     assert not path.exists()
     assert "is not attached" in weft.ok("detach", "data").stdout
-    assert _weft(weft, "volume", "read", "data", "--length", "5").stdout == b"hello"
+    assert run_weft(weft, "volume", "read", "data", "--length", "5").stdout == b"hello"
 
 
 @needs_fuse

@@ -35,7 +35,8 @@ def find_attachment(client: Client, volume: Volume, host: Host) -> AttachmentVie
 def admit(
     client: Client, volume: Volume, initiator: Initiator, deadline: Deadline, *, to_copy: bool = False
 ) -> Admission:
-    """Have this host let in to the volume. to_copy: only until this process has copied it.
+    """Have this host let in to the volume; the connection holds the keys that it takes. to_copy: only until this
+    process has copied it.
 
     Raises ConflictError while another process copies the volume, or another host has it; NotSettledError when the
     node is not done at the deadline.
@@ -53,6 +54,7 @@ def admit(
     attachment_id = view.attachment.id
     view = settle(view, lambda left: client.attachment(attachment_id, left), deadline)
     require_done(view, f"the attachment of volume {volume.name} ({attachment_id})", deadline.seconds)
+    view = client.attachment(attachment_id, deadline.left, secrets=True)
     if view.connection is None:
         raise UnavailableError(
             f"volume {volume.name} cannot be reached yet: {view.reason or 'its export is being made'}; try again"

@@ -1,12 +1,14 @@
 """`weft attach` and `weft detach`: a volume becomes a file or device of this host, and goes again."""
 
 import contextlib
+import time
 from pathlib import Path
 
 import click
 
 from weft.cli.admission import Admission, admit, find_attachment, refuse_while_copied, withdraw
 from weft.cli.commands import Command
+from weft.cli.explaining import explained
 from weft.cli.options import volume_names
 from weft.cli.resolve import find_volume, is_id
 from weft.cli.session import Session
@@ -97,8 +99,12 @@ def _require_connector(connector: Connector, volume: Volume) -> None:
 
 def _connect(session: Session, volume: Volume, admission: Admission) -> Path:
     """Attach; when that fails, an attachment that was made for it goes again."""
+    began = time.monotonic()
     try:
-        return session.connector.attach(admission.connection)
+        try:
+            return session.connector.attach(admission.connection)
+        except WeftError as error:
+            raise explained(session.client, error, admission.connection, time.monotonic() - began) from error
     except BaseException:
         if admission.is_own:
             with contextlib.suppress(WeftError):  # the failure to attach is what the user must know

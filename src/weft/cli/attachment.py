@@ -39,11 +39,15 @@ def list_attachments(session: Session, *, volume: str | None, host: str | None, 
 @attachment.command("show", examples=("weft attachment show data", "weft attachment show data --host web1"))
 @click.argument("attachment", metavar="ATTACHMENT|VOLUME", shell_complete=volume_names)
 @click.option("--host", shell_complete=host_names, help="Which host's attachment of the volume.")
+@click.option("--secrets", is_flag=True, help="Also the keys by which the host authenticates, if it does.")
 @click.pass_obj
-def show(session: Session, *, attachment: str, host: str | None) -> None:
+def show(session: Session, *, attachment: str, host: str | None, secrets: bool) -> None:
     """Show one attachment, by its id or by the volume it is of."""
     client = session.client
-    session.output.one(attachments_kind(client), _find(client, attachment, host))
+    view = _find(client, attachment, host)
+    if secrets:
+        view = client.attachment(view.attachment.id, secrets=True)
+    session.output.one(attachments_kind(client), view)
 
 
 def attachments_kind(client: Client) -> Kind[AttachmentView]:

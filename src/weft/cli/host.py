@@ -1,5 +1,6 @@
 """`weft host`: the machines that volumes can be attached to."""
 
+from dataclasses import replace
 from functools import partial
 
 import click
@@ -7,11 +8,14 @@ import click
 from weft.cli import kinds
 from weft.cli.commands import Group
 from weft.cli.deletion import Deletable, delete_all
+from weft.cli.host_keys import remove_key, set_key
 from weft.cli.options import host_names, yes_option
 from weft.cli.resolve import find_host
 from weft.cli.session import Session
+from weft.cli.shapes import Shape, host_shape
 from weft.cli.this_host import register_this_host
 from weft.client import Client
+from weft.errors import PermissionDeniedError
 from weft.model import Host, Initiator, Protocol
 from weft.requests import HostRequest
 
@@ -42,8 +46,9 @@ def list_hosts(session: Session, *, name: str | None, nqn: str | None) -> None:
 @click.argument("host", shell_complete=host_names)
 @click.pass_obj
 def show(session: Session, *, host: str) -> None:
-    """Show one host."""
-    session.output.one(kinds.HOSTS, find_host(session.client, host))
+    """Show one host, and whether it must authenticate by a key."""
+    found = find_host(session.client, host)
+    session.output.one(replace(kinds.HOSTS, shape=partial(_shape, session.client)), found)
 
 
 @host.command(
@@ -92,6 +97,18 @@ def delete(session: Session, *, hosts: tuple[str, ...], yes: bool) -> None:
         [Deletable(each.id, each.name, partial(_delete, client, each)) for each in found],
         yes=yes,
     )
+
+
+host.add_command(set_key, "set-key")
+host.add_command(remove_key, "remove-key")
+
+
+def _shape(client: Client, host: Host) -> Shape:
+    try:
+        held = client.held_secrets(host.id)
+    except PermissionDeniedError:  # a host's token
+        return host_shape(host)
+    return {**host_shape(host), "host_key": held.host_key, "controller_key": held.controller_key}
 
 
 def _delete(client: Client, host: Host) -> bool:

@@ -8,13 +8,14 @@ from weft.cli.shapes import (
     host_shape,
     pool_shape,
     profile_shape,
+    refusal_shape,
     snapshot_shape,
     token_shape,
     volume_shape,
 )
 from weft.cli.sizes import format_size
 from weft.model import Host, Profile
-from weft.views import AttachmentView, PoolView, SnapshotView, TokenView, VolumeView
+from weft.views import AttachmentView, PoolView, RefusalView, SnapshotView, TokenView, VolumeView
 
 Names = Mapping[str, str]
 """Ids to names; an id that is not there is shown itself."""
@@ -71,6 +72,19 @@ def _portals(view: AttachmentView) -> str:
         return ""
     return ", ".join(f"{portal.transport.value} {portal}" for portal in view.connection.portals)
 
+
+REFUSALS: Kind[RefusalView] = Kind(
+    columns=(
+        Column("HOST", lambda refusal: refusal.initiator),
+        Column("WHY", lambda refusal: refusal.reason.value),
+        Column(
+            "WHEN", lambda refusal: f"{refusal.at:%Y-%m-%d %H:%M:%S}Z" if refusal.at else "", optional=True
+        ),
+        Column("MEANING", lambda refusal: refusal.message),
+    ),
+    shape=refusal_shape,
+    identity=lambda refusal: refusal.initiator,
+)
 
 HOSTS: Kind[Host] = Kind(
     columns=(

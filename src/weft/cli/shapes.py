@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import TypeAlias
 
 from weft.connection import Connection
-from weft.model import Host, Profile
-from weft.views import AttachmentView, PoolView, SnapshotView, TokenView, VolumeView
+from weft.model import DhChapSecrets, Host, Profile
+from weft.views import AttachmentView, PoolView, RefusalView, SnapshotView, TokenView, VolumeView
 
 Value: TypeAlias = "bool | int | float | str | Sequence[Value] | Mapping[str, Value] | None"
 Shape: TypeAlias = Mapping[str, Value]
@@ -82,6 +82,25 @@ def connection_shape(connection: Connection) -> Shape:
             {"transport": portal.transport.value, "address": portal.address, "port": portal.port}
             for portal in connection.portals
         ],
+        **_secrets_shape(connection.secrets),
+    }
+
+
+def _secrets_shape(secrets: DhChapSecrets | None) -> Shape:
+    """There only for who asked for them."""
+    if secrets is None:
+        return {}
+    return {"dhchap_secret": secrets.host_key, "dhchap_ctrl_secret": secrets.controller_key}
+
+
+def refusal_shape(refusal: RefusalView) -> Shape:
+    """at and age_seconds are null for a host that the target has not seen and the rows do not let in."""
+    return {
+        "host_nqn": refusal.initiator,
+        "reason": refusal.reason.value,
+        "message": refusal.message,
+        "at": _time(refusal.at),
+        "age_seconds": refusal.age,
     }
 
 

@@ -208,6 +208,26 @@ def revert(session: Session, *, volume: str, snapshot: str, yes: bool, wait: flo
         raise WeftError(f"{_named(view.volume)} could not be reverted: {view.reason}")
 
 
+@volume.command(
+    "refusals",
+    short_help="Tell which hosts were not let in, and why.",
+    examples=(
+        "weft volume refusals data",
+        "weft volume refusals data --nqn nqn.2024-01.com.example:web1 --json",
+    ),
+)
+@click.argument("volume", shell_complete=volume_names)
+@click.option("--nqn", help="Only the host that has this NQN.")
+@click.pass_obj
+def refusals(session: Session, *, volume: str, nqn: str | None) -> None:
+    """Tell which hosts the target of VOLUME turned away lately, and why: not attached, no key or a wrong key.
+
+    A host itself learns little of it: its kernel says "Input/output error" for most.
+    """
+    found = session.client.refusals(find_volume(session.client, volume).volume.id, nqn)
+    session.output.rows(kinds.REFUSALS, found)
+
+
 @volume.command("delete", examples=("weft volume delete data", "weft volume delete old1 old2 --yes"))
 @click.argument("volumes", shell_complete=volume_names, nargs=-1, required=True, metavar="VOLUME...")
 @yes_option

@@ -117,10 +117,17 @@ class Attachments:
     def get(
         self, caller: Caller, attachment_id: AttachmentId, *, with_secrets: bool = False
     ) -> AttachmentView:
-        """with_secrets: the connection holds the keys by which its host is to authenticate, if it is to."""
-        view = self._view(self.row(caller, attachment_id).value)
+        """with_secrets: the connection holds the keys by which its host is to authenticate, if it is to.
+
+        Then there is no connection before these keys are in force: with one that the target does not have yet a host
+        would lose its device.
+        """
+        attachment = self.row(caller, attachment_id).value
+        view = self._view(attachment)
         if not with_secrets or view.connection is None:
             return view
+        if not self.is_settled(attachment):
+            return replace(view, connection=None, reason=view.reason or "the host's key is being changed")
         secrets = self._secrets.of(caller, view.attachment.host_id)
         return replace(view, connection=replace(view.connection, secrets=secrets))
 

@@ -12,7 +12,6 @@ from weft.model import NodeId, PoolId, Protocol, VolumeId
 from weft.ports import (
     ATTACHMENT_STATES,
     ATTACHMENTS,
-    HOST_SECRETS,
     SNAPSHOTS,
     VOLUMES,
     Key,
@@ -189,9 +188,6 @@ class Node:
             attachment = self._store.get(ATTACHMENTS, key.id)
             if attachment is not None:
                 self._queue.add(attachment.value.volume_id)
-        elif key.table == HOST_SECRETS.name:
-            for row in self._store.list(ATTACHMENTS, where={"host_id": key.id}):
-                self._queue.add(row.value.volume_id)
 
     def _measure_next(self) -> None:
         pool_id = self._pools.take()

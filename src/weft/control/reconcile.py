@@ -7,7 +7,6 @@ error), data is deleted only for a row that is being deleted, and a live export 
 from collections.abc import Sequence
 from itertools import takewhile
 
-from weft.connection import AttachmentState
 from weft.control.steps import (
     CreateVolume,
     DeleteSnapshot,
@@ -22,6 +21,7 @@ from weft.control.steps import (
     Step,
     TakeSnapshot,
     Wanted,
+    WantedAttachment,
 )
 from weft.errors import InvalidValueError, UnavailableError, UnsupportedError
 from weft.model import ExportHost, FoundExport, SnapshotState, StateStatus
@@ -170,14 +170,17 @@ def _export_is_right(wanted: Wanted, found: Found, hosts: tuple[ExportHost, ...]
     if export.key_digests != digests:
         return False
     return all(
-        _connection_is_right(each.state, export)
+        _connection_is_right(each, export)
         for each in wanted.attachments
         if not each.attachment.deleting and each.export_host is not None
     )
 
 
-def _connection_is_right(state: AttachmentState | None, export: FoundExport) -> bool:
+def _connection_is_right(wanted: WantedAttachment, export: FoundExport) -> bool:
+    state = wanted.state
     if state is None or state.status is not StateStatus.AVAILABLE or state.connection is None:
+        return False
+    if state.generation != wanted.attachment.generation:
         return False
     return {str(portal) for portal in state.connection.portals} == set(export.portals)
 

@@ -1,5 +1,7 @@
 """The keys of hosts: written by an administrator, read with one attachment by its host, and never listed."""
 
+from dataclasses import replace
+
 from weft.control.rows import owned, retry_on_conflict
 from weft.errors import ConflictError, PermissionDeniedError
 from weft.model import DhChapSecrets, Host, HostId, HostSecrets
@@ -53,11 +55,24 @@ class Secrets:
         return row.value.secrets if row is not None else None
 
     def _write(self, host: Row[Host], write: Write, *, force: bool) -> None:
-        """The host's row is written too, so that no attachment is made meanwhile."""
+        """Each attachment's generation tells when its export has the new keys.
+
+        The host's row is written too, so that no attachment is made meanwhile.
+        """
         name = host.value.name
-        if not force and self._store.list(ATTACHMENTS, where={"host_id": host.value.id}, limit=1):
+        attached = self._store.list(ATTACHMENTS, where={"host_id": host.value.id})
+        if attached and not force:
             raise ConflictError(
                 f"volumes are attached to host {name}, and with another key than it has it would lose them when it"
                 " reconnects; detach them first, or force it and attach them again on the host at once"
             )
-        self._store.transact({Key(HOSTS.name, host.value.id): host.revision}, [write, Put(HOSTS, host.value)])
+        expected = {Key(ATTACHMENTS.name, row.value.id): row.revision for row in attached}
+        changed = [
+            Put(ATTACHMENTS, replace(row.value, generation=row.value.generation + 1))
+            for row in attached
+            if not row.value.deleting
+        ]
+        self._store.transact(
+            {Key(HOSTS.name, host.value.id): host.revision, **expected},
+            [write, Put(HOSTS, host.value), *changed],
+        )
