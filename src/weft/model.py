@@ -337,12 +337,16 @@ class FoundVolume:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundSnapshot:
-    """A snapshot whose content is complete, as its driver sees it. size is bytes."""
+    """A snapshot whose content is complete, as its driver sees it. size is bytes.
+
+    fault: a sentence when its content was complete once and is lost, such as a COW snapshot that has overflowed.
+    """
 
     id: SnapshotId
     volume_id: VolumeId
     size: int
     path: Path
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

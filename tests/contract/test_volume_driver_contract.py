@@ -1,89 +1,23 @@
-"""What every VolumeDriver does, run on the file driver and on the fake that other tests trust."""
+"""What every VolumeDriver does, run on the file driver, on LVM where there is some, and on the fake that other tests trust."""
 
 import itertools
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 
-from fakes.crash import Crash
-from fakes.driver import FakeVolumeDriver
+from contract.lvm_bench import KINDS, lvm_bench
+from contract.volume_benches import Bench, FakeBench, FileBench
 from fakes.file_driver_process import FileDriverProcess
 from fakes.rows import make_snapshot, make_volume
-from weft.drivers.file import FileDriver
 from weft.errors import ConflictError, InvalidValueError, NotFoundError
 from weft.model import Snapshot, SnapshotId, Volume, VolumeId
-from weft.ports import VolumeDriver
 
 MIB = 2**20
 OLD = b"old." * 1024
 NEW = b"new!" * 1024
 HOSTILE_IDS = ["", "..", "../../etc/passwd", "a/b", "A" * 36, "0" * 36, "x\0y", "*", "{0}", "\n"]
-
-
-class Bench(Protocol):
-    """A driver, and what a test does around it."""
-
-    driver: VolumeDriver
-
-    def write(self, volume: Volume, offset: int, data: bytes) -> None: ...
-
-    def read(self, volume: Volume, offset: int, length: int) -> bytes: ...
-
-    def dies_in(self, verb: str, *arguments: Volume | Snapshot, at: int) -> bool:
-        """Run a verb in a process that ends at the given point; False when the verb was done before it."""
-
-    def leftovers(self) -> list[str]:
-        """What is there and neither a volume nor a snapshot."""
-
-
-class FileBench:
-    def __init__(self, root: Path, process: FileDriverProcess) -> None:
-        self._root = root
-        self._process = process
-        self.driver: VolumeDriver = FileDriver(root)
-
-    def write(self, volume: Volume, offset: int, data: bytes) -> None:
-        with self.driver.path(volume).open("r+b") as file:
-            os.pwrite(file.fileno(), data, offset)
-
-    def read(self, volume: Volume, offset: int, length: int) -> bytes:
-        with self.driver.path(volume).open("rb") as file:
-            return os.pread(file.fileno(), length, offset)
-
-    def dies_in(self, verb: str, *arguments: Volume | Snapshot, at: int) -> bool:
-        return self._process.dies_in(self._root, verb, *arguments, at=at)
-
-    def leftovers(self) -> list[str]:
-        empty = [each for each in (self._root / "snapshots").iterdir() if not any(each.iterdir())]
-        return [str(path) for path in [*self._root.rglob(".*"), *empty]]
-
-
-class FakeBench:
-    def __init__(self) -> None:
-        self._fake = FakeVolumeDriver()
-        self.driver: VolumeDriver = self._fake
-
-    def write(self, volume: Volume, offset: int, data: bytes) -> None:
-        self._fake.write(volume.id, offset, data)
-
-    def read(self, volume: Volume, offset: int, length: int) -> bytes:
-        return self._fake.read(volume.id, offset, length)
-
-    def dies_in(self, verb: str, *arguments: Volume | Snapshot, at: int) -> bool:
-        self._fake.plan.crash_after(at)
-        try:
-            getattr(self._fake, verb)(*arguments)
-        except Crash:
-            return True
-        self._fake.plan.clear()
-        return False
-
-    def leftovers(self) -> list[str]:
-        return sorted(self._fake.leftovers)
 
 
 @pytest.fixture(scope="module")
@@ -92,9 +26,18 @@ def file_driver_process() -> Iterator[FileDriverProcess]:
         yield process
 
 
-@pytest.fixture(params=["file", "fake"])
-def bench(request: pytest.FixtureRequest, tmp_path: Path, file_driver_process: FileDriverProcess) -> Bench:
-    return FileBench(tmp_path / "pool", file_driver_process) if request.param == "file" else FakeBench()
+@pytest.fixture(params=["file", "fake", *KINDS])
+def bench(
+    request: pytest.FixtureRequest, tmp_path: Path, file_driver_process: FileDriverProcess
+) -> Iterator[Bench]:
+    if request.param in KINDS:
+        lvm = lvm_bench(request.param)
+        yield lvm
+        lvm.empty()
+    elif request.param == "file":
+        yield FileBench(tmp_path / "pool", file_driver_process)
+    else:
+        yield FakeBench()
 
 
 def made(bench: Bench, size: int = MIB, content: bytes = OLD) -> Volume:

@@ -195,10 +195,11 @@ def _snapshot_state(
         return SnapshotState(
             id=snapshot.id,
             volume_id=snapshot.volume_id,
-            status=StateStatus.AVAILABLE,
+            status=StateStatus.ERROR if here.fault else StateStatus.AVAILABLE,
             generation=snapshot.generation,
             size=here.size,
             path=str(here.path),
+            reason=here.fault,
         )
     if lost is not None and (state is None or state.status is StateStatus.PENDING):
         return SnapshotState(

@@ -3,6 +3,7 @@
 from weft.config import Config, PoolKind, PoolSection
 from weft.drivers.file import CopyProgress, FileDriver
 from weft.drivers.holding import HoldWrites
+from weft.drivers.lvm import open_lvm
 from weft.errors import UnsupportedError
 from weft.ports import VolumeDriver
 
@@ -30,6 +31,8 @@ def open_driver(
             hold_seconds=config.target.snapshot_hold_seconds,
             progress=progress or (lambda _made, _done, _total: None),
         )
+    if pool.kind is PoolKind.LVM:
+        return open_lvm(pool, progress=progress or (lambda _made, _done, _total: None))
     raise UnsupportedError(
         f"pool {pool.name} is of kind {pool.kind}, for which there is no driver; the kinds are "
         f"{', '.join(PoolKind)}"
