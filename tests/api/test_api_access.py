@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from api.world import BASE, World, free_port, make_config, make_world
+from weft.api import gates
 from weft.api.token import load_token
 from weft.client import Client
 from weft.config import ApiAuth
 from weft.errors import DataError, PermissionDeniedError, UnauthenticatedError
+from weft.logs import RateLimit
 from weft.model import GIB, Status
 from weft.requests import CreateVolumeRequest
 
@@ -181,3 +183,23 @@ def test_the_token_is_in_no_log_and_no_answer(
             assert token not in reply.body.decode() + str(reply.headers)
     assert token not in caplog.text
     assert token not in repr(Client.for_url("http://127.0.0.1:1", token))
+
+
+def test_guessing_fills_no_log_and_is_told_of(
+    guarded: tuple[World, tuple[str, int]], caplog: pytest.LogCaptureFixture
+) -> None:
+    world, tcp = guarded
+    _forget_earlier_lines()
+    for n in range(30):
+        world.ask("GET", POOLS, headers={"Authorization": f"Bearer guess-{n}"}, tcp=tcp)
+    told = [each for each in caplog.records if each.name == "weft.api.gates"]
+    assert 1 <= len(told) <= 10
+    assert "127.0.0.1 came with a token that opens nothing" in told[0].getMessage()
+    assert "guess-" not in caplog.text
+
+
+def _forget_earlier_lines() -> None:
+    """Tests share the process, and so the limit."""
+    for each in gates._log.filters:
+        assert isinstance(each, RateLimit)
+        each._began = 0.0

@@ -177,6 +177,17 @@ def test_an_address_that_is_not_there_is_unavailable(short_path: Path) -> None:
         listen_tcp("192.0.2.1", 1)
 
 
+def test_an_answer_waits_for_no_acknowledgement() -> None:
+    with (
+        listen_tcp("127.0.0.1", 0) as listener,
+        socket.create_connection(listener.getsockname()) as client,
+    ):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert client.recv(1) == b""
+
+
 def test_stop_answers_those_who_wait_at_once(still_world: World) -> None:
     world = still_world
     volume = world.client.create_volume(CreateVolumeRequest(name="v", size=GIB))

@@ -78,6 +78,7 @@ def _config_shape(config: Config) -> Shape:
             "socket": str(config.api_socket),
             "listen": list(config.api.listen),
             "auth": config.api.auth.value,
+            "certificate": _certificate(config),
         },
         "target": {
             "kind": config.target.kind.value,
@@ -95,6 +96,12 @@ def _config_shape(config: Config) -> Shape:
             for pool in config.pools
         ],
     }
+
+
+def _certificate(config: Config) -> str | None:
+    if not config.needs_tls:
+        return None
+    return config.api.tls.certificate or f"{config.certificate_file}, which weft makes"
 
 
 def _check_directories(config: Config) -> None:
