@@ -253,6 +253,23 @@ def test_a_live_host_that_fails_to_prove_itself_again_is_cut_off(workshop: Works
     admin.wait_until_lost()
 
 
+def test_a_live_host_that_has_failed_can_do_nothing_but_prove_itself(make_workshop: MakeWorkshop) -> None:
+    workshop = make_workshop(limits=Limits(authentication_seconds=0.5))
+    secrets = new_secrets()
+    export = workshop.export(HOST_A, secrets={HOST_A: secrets})
+    admin = connected(workshop, export)
+    admin.authenticate(proof(export, secrets))
+    spoilt = bytearray(proof(export, secrets).negotiate())
+    spoilt[6] = 1  # a secure channel, too
+    for _ in range(2):
+        assert admin.send_message(bytes(spoilt)).status.ok
+        assert admin.call(ENABLE).status.code == StatusCode.AUTHENTICATION_REQUIRED
+        admin.authenticate(proof(export, secrets))
+        assert admin.call(ENABLE).status.ok
+    assert admin.send_message(bytes(spoilt)).status.ok
+    admin.wait_until_lost()
+
+
 def test_a_host_whose_key_is_taken_away_is_asked_for_none_any_more(workshop: Workshop) -> None:
     secrets = new_secrets()
     export = workshop.export(HOST_A, secrets={HOST_A: secrets})

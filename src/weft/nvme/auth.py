@@ -47,7 +47,7 @@ from weft.nvme.ffdhe import DhExchange, DhGroup
 from weft.nvme.layout import BytesLike
 
 NEGOTIATIONS_MAX: Final = 4
-"""How often a host may begin anew before it has authenticated: each time costs the controller a DH exchange."""
+"""How often a host may begin that has not authenticated: each time costs the controller a DH exchange."""
 
 
 class _Step(Enum):
@@ -81,6 +81,7 @@ class ControllerAuthentication:
         self.authenticated = False
         """The host has proven who it is; a live connection stays so while it authenticates again."""
         self.failure: FailureExplanation | None = None
+        """Why it failed last."""
         self.begun = False
         """The host has tried."""
         self.wrong_key = False
@@ -145,8 +146,7 @@ class ControllerAuthentication:
             case Reply() if self._step is _Step.REPLY:
                 self._check(message)
             case Success2() if self._step is _Step.SUCCESS2:
-                self._step = _Step.NEGOTIATE
-                self.authenticated = True
+                self._succeed()
             case Failure2():
                 self._refused_by_host(message)
             case _:
@@ -214,10 +214,14 @@ class ControllerAuthentication:
     def _conclude(self) -> None:
         self._exchange = None
         if self._proof is None:
-            self.authenticated = True
-            self._step = _Step.NEGOTIATE
+            self._succeed()
         else:
             self._step = _Step.SUCCESS2
+
+    def _succeed(self) -> None:
+        self.authenticated = True
+        self._negotiations = 0
+        self._step = _Step.NEGOTIATE
 
     def _refused_by_host(self, message: Failure2) -> None:
         self.wrong_key = (

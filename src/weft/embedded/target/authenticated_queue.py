@@ -25,7 +25,8 @@ _SPECIFIC: Final = 0x01  # SPSP0 and SPSP1 of every message (Base 2.0, 8.13.2)
 class AuthenticatedQueue:
     """Stands before another queue and hands it nothing until the host has authenticated.
 
-    A live queue may authenticate again, with the keys of that time; a failure ends the connection.
+    A live queue may authenticate again, with the keys of that time. Once that has failed it gets nothing more, and the
+    connection ends when the host has been told.
     """
 
     def __init__(
@@ -46,7 +47,8 @@ class AuthenticatedQueue:
         self._responder = responder
         self._keys = keys
         self._seconds = seconds
-        self._deadline = time.monotonic() + seconds
+        self._due: float | None = time.monotonic() + seconds
+        """When the host must have authenticated, None while it has."""
         self._let_in = False
         self._authentication = ControllerAuthentication(
             host_nqn=controller.host_nqn,
@@ -68,13 +70,13 @@ class AuthenticatedQueue:
 
     def resume(self) -> None:
         """Raises EndOfAssociationError when the host has not authenticated in time."""
-        if self._let_in:
+        if self._due is None:
             self._queue.resume()
-        elif time.monotonic() >= self._deadline:
+        elif time.monotonic() >= self._due:
             raise EndOfAssociationError(f"the host did not authenticate within {self._seconds:g} s")
 
     def deadline(self) -> float | None:
-        return self._queue.deadline() if self._let_in else self._deadline
+        return self._queue.deadline() if self._due is None else self._due
 
     def closed(self) -> None:
         if not self._authentication.begun:
@@ -119,10 +121,14 @@ class AuthenticatedQueue:
     def _follow_up(self) -> None:
         if self._authentication.over:
             self._failed()
-        elif self._authentication.authenticated and not self._let_in:
-            self._let_in = True
+        elif not self._authentication.authenticated:
+            self._due = self._due or time.monotonic() + self._seconds
+        elif self._due is not None:
+            self._due = None
             self._subsystem.refusals.forget(self._controller.host_nqn)
-            self._responder.authenticated()
+            if not self._let_in:
+                self._let_in = True
+                self._responder.authenticated()
 
     def _failed(self) -> None:
         """The host has been told: end the connection, as the kernel's target does."""
