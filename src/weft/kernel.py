@@ -7,9 +7,10 @@ import gzip
 import os
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -143,14 +144,13 @@ class Kernel:
             return self.needs(module, "nvme_auth")
         return None
 
-    def _dependencies(self) -> dict[str, frozenset[str]]:
-        """By module, the modules that it needs, modules.dep(5)."""
-        found = {}
-        for line in self._lines("modules.dep"):
-            path, colon, needed = line.partition(":")
-            if colon:
-                found[_name_of(path)] = frozenset(_name_of(each) for each in needed.split())
-        return found
+    def _dependencies(self) -> Mapping[str, frozenset[str]]:
+        file = self.modules_directory / "modules.dep"
+        try:
+            found = file.stat()
+        except OSError:
+            return {}
+        return _read_dependencies(file, found.st_ino, found.st_mtime_ns, found.st_size)
 
     def _lines(self, name: str) -> list[str]:
         return _read_lines(self.modules_directory / name)
@@ -175,6 +175,17 @@ def _normal(name: str) -> str:
 def _name_of(path: str) -> str:
     """The module in a file such as kernel/drivers/nvme/target/nvmet-tcp.ko.xz."""
     return _normal(path.strip().rpartition("/")[2].partition(".ko")[0])
+
+
+@lru_cache(maxsize=2)
+def _read_dependencies(file: Path, *_version: int) -> Mapping[str, frozenset[str]]:
+    """By module, the modules that it needs, modules.dep(5). There are thousands, so a file is read once."""
+    found = {}
+    for line in _read_lines(file):
+        path, colon, needed = line.partition(":")
+        if colon:
+            found[_name_of(path)] = frozenset(map(_name_of, needed.split()))
+    return found
 
 
 def _read_lines(path: Path) -> list[str]:

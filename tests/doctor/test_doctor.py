@@ -1,8 +1,7 @@
 """What doctor says of machines of different kinds, and the commands by which it would have them mended."""
 
-import os
+import ipaddress
 import subprocess
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,6 @@ from doctor.machines import (
     ETH0,
     GROUP,
     LVM_SETTINGS,
-    NODE_CONFIG,
     RELEASE,
     RHEL,
     THIN_POOL,
@@ -28,15 +26,14 @@ from doctor.machines import (
     finding,
     have_lvm,
     listener,
-    machine_of,
     one,
     report_of,
     storage_node,
     without_module,
 )
-from weft.config import TargetKind, TargetSection, check_config
-from weft.doctor import Machine, Part, Verdict, examine
-from weft.errors import CommandError, InvalidValueError, UnavailableError
+from weft.config import TargetKind, TargetSection
+from weft.doctor import Machine, Verdict
+from weft.errors import CommandError
 
 
 def test_a_bare_container_can_do_what_the_defaults_ask_for_by_the_embedded_pair(files: MachineFiles) -> None:
@@ -267,6 +264,20 @@ def test_a_kernel_that_was_upgraded_under_the_running_one_asks_for_a_reboot(file
     assert finding(machine, "nvmet").command.startswith("reboot")
 
 
+def test_an_address_is_given_to_the_interface_that_has_none_of_its_kind(files: MachineFiles) -> None:
+    machine, _ = storage_node(files)
+    known = {
+        **ETH0,
+        "eth0": (ipaddress.ip_address("198.51.100.1"),),
+        "eth1": (),
+        "eth2": (ipaddress.ip_address("fe80::1"),),
+    }
+    machine = replace(machine, addresses=lambda: known)
+    assert finding(machine, "portal 192.0.2.1:4420").command == "ip address add 192.0.2.1/24 dev eth2"
+    known["eth3"] = (ipaddress.ip_address("192.0.2.200"),)
+    assert finding(machine, "portal 192.0.2.1:4420").command == "ip address add 192.0.2.1/24 dev eth3"
+
+
 @pytest.mark.parametrize("holder", ["nvmet", "embedded"])
 def test_a_port_on_which_weft_listens_is_not_taken(files: MachineFiles, holder: str) -> None:
     machine, _ = storage_node(files)
@@ -315,78 +326,3 @@ def test_firewalls_that_are_known_are_asked_for_the_ports(files: MachineFiles) -
     files.write("etc/ufw/ufw.conf", "ENABLED=yes\n")
     files.write("etc/ufw/user.rules", "-A ufw-user-input -p udp --dport 4791 -j ACCEPT\n")
     assert finding(machine, "firewall").command == "ufw allow 4420/tcp"
-
-
-# -- what cannot be looked at ---------------------------------------------------------------------------------
-
-
-def test_an_ordinary_user_is_told_what_only_root_may_look_at(files: MachineFiles) -> None:
-    machine, _ = storage_node(files)
-    machine = replace(machine, user_id=1000, why_not_nvmet=lambda _: "only root can use nvmet")
-    report = report_of(machine)
-    assert not report.with_verdict(Verdict.MISSING)
-    assert not report.fit
-    assert {each.about for each in report.with_verdict(Verdict.UNKNOWN)} == {"user", "target", "LVM"}
-    assert all(each.command.startswith("sudo weft doctor") for each in report.with_verdict(Verdict.UNKNOWN))
-
-
-def test_a_check_that_fails_leaves_the_others_to_say_what_they_found(files: MachineFiles) -> None:
-    machine, programs = storage_node(files)
-    programs.answers["pvs"] = UnavailableError("pvs did not end within 10 s and was stopped")
-    report = report_of(machine)
-    assert (
-        one(report, "pools").verdict is Verdict.UNKNOWN or one(report, "pool fast").verdict is Verdict.MISSING
-    )
-    assert one(report, "connector").verdict is Verdict.OK
-
-
-def test_what_does_not_answer_is_not_waited_for(files: MachineFiles) -> None:
-    machine, _ = storage_node(files)
-    released = threading.Event()
-
-    def hang(_: object) -> str | None:
-        released.wait(60)
-        return None
-
-    try:
-        report = examine(replace(machine, why_no_daemon=hang), check_config(NODE_CONFIG), seconds=0.2)
-    finally:
-        released.set()
-    assert one(report, "daemon").verdict is Verdict.UNKNOWN
-    assert one(report, "connector").verdict is Verdict.OK
-
-
-def test_a_refused_configuration_is_a_finding_and_the_rest_goes_by_the_defaults(files: MachineFiles) -> None:
-    error = InvalidValueError("target.portals", "'x' is not address:port")
-    report = examine(bare_container(files), check_config(DEFAULTS), config_error=str(error))
-    assert not report.fit
-    assert str(error) in one(report, "configuration").sentence
-    assert one(report, "connector").verdict is Verdict.OK
-
-
-def test_directories_that_others_may_write_to_are_told_of(files: MachineFiles) -> None:
-    machine = machine_of(files, user_id=os.geteuid())
-    directory = files.root / "var/lib/weft"
-    directory.mkdir(parents=True)
-    directory.chmod(0o775)
-    found = finding(machine, "data_dir", DEFAULTS)
-    assert (found.verdict, found.command) == (Verdict.MISSING, "chmod go-w /var/lib/weft")
-    directory.chmod(0o700)
-    assert finding(machine, "data_dir", DEFAULTS).verdict is Verdict.OK
-    files.write("var/lib/weft/token").chmod(0o644)
-    assert finding(machine, "token", DEFAULTS).command == "chmod 600 /var/lib/weft/token"
-
-
-def test_a_part_is_looked_at_alone_with_what_both_need(files: MachineFiles) -> None:
-    machine, _ = storage_node(files)
-    report = examine(machine, check_config(NODE_CONFIG), parts=[Part.HOST])
-    assert {each.part for each in report.findings} == {Part.MACHINE, Part.HOST}
-
-
-def test_a_clock_that_nothing_sets_is_a_warning(files: MachineFiles) -> None:
-    machine, _ = storage_node(files)
-    found = finding(replace(machine, clock_is_set=lambda: False), "clock")
-    assert (found.verdict, found.command) == (
-        Verdict.WARN,
-        "apt-get install --yes systemd-timesyncd && timedatectl set-ntp true",
-    )

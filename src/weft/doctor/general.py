@@ -8,7 +8,7 @@ from pathlib import Path
 from weft.doctor.case import Case
 from weft.doctor.finding import MACHINE, NODE, Finding
 from weft.doctor.packages import Need, install
-from weft.doctor.soft_rdma import make_link
+from weft.doctor.soft_rdma import interface_with, make_link
 from weft.model import Transport
 from weft.rdma import RdmaLink, RdmaTransport
 
@@ -116,11 +116,18 @@ def check_rdma(case: Case) -> Iterator[Finding]:
     if links:
         return
     sentence = "This machine has no RDMA link: no RDMA hardware with its driver, and no soft one (rxe, siw)."
-    command = make_link(machine)
+    command = make_link(machine, _interface_of_portal(case))
     if wanted:
         yield MACHINE.missing("RDMA", sentence, command)
     else:
         yield MACHINE.irrelevant("RDMA", f"{sentence} The configuration does not ask for one.", command)
+
+
+def _interface_of_portal(case: Case) -> str:
+    """Where the first portal over RDMA is to be."""
+    wanted = next((each.address for each in case.config.portals() if each.transport is Transport.RDMA), "")
+    addresses = case.machine.addresses()
+    return (wanted and interface_with(wanted, addresses)) or ""
 
 
 def _link(case: Case, link: RdmaLink) -> Finding:

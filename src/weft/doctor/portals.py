@@ -10,7 +10,7 @@ from weft.connection import NvmeofPortal
 from weft.doctor.case import Case
 from weft.doctor.finding import NODE, Finding
 from weft.doctor.machine import COMMAND_SECONDS, Machine
-from weft.doctor.soft_rdma import make_link
+from weft.doctor.soft_rdma import interface_with, make_link
 from weft.errors import CommandError, WeftError
 from weft.model import Transport
 from weft.rdma import Addresses, IPAddress, link_with
@@ -33,7 +33,7 @@ def _about(portal: NvmeofPortal) -> str:
 
 def _portal(case: Case, portal: NvmeofPortal, addresses: Addresses) -> Finding:
     about = _about(portal)
-    interface = _interface_with(portal.address, addresses)
+    interface = interface_with(portal.address, addresses)
     if interface is None:
         return NODE.missing(
             about,
@@ -72,22 +72,20 @@ def _rdma_portal(case: Case, portal: NvmeofPortal, interface: str, addresses: Ad
     return NODE.ok(about, f"{portal.address} is on {interface}, with the RDMA link {link}.")
 
 
-def _interface_with(address: str, addresses: Addresses) -> str | None:
-    text, _, zone = address.partition("%")
-    wanted = ipaddress.ip_address(text)
-    having = [name for name, found in addresses.items() if wanted in found and (not zone or name == zone)]
-    if having:
-        return having[0]
-    # Of 127.0.0.0/8 every address leads to this machine, though the interface lists one.
-    return "lo" if wanted.version == 4 and wanted.is_loopback and "lo" in addresses else None
-
-
 def _give_address(portal: NvmeofPortal, addresses: Addresses) -> str:
+    """On the interface that it most likely belongs on: in its network, or without an address of its family yet."""
     text, _, zone = portal.address.partition("%")
     wanted = ipaddress.ip_address(text)
-    others = [name for name in addresses if name != "lo"]
-    near = [name for name in others if any(_same_network(wanted, each) for each in addresses[name])]
-    interface = zone or next(iter([*near, *(name for name in others if addresses[name]), *others]), "")
+
+    def distance(name: str) -> int:
+        if any(_same_network(wanted, each) for each in addresses[name]):
+            return 0
+        if not addresses[name]:
+            return 2  # perhaps not even connected
+        return 3 if any(each.version == wanted.version for each in addresses[name]) else 1
+
+    others = sorted((name for name in addresses if name != "lo"), key=distance)
+    interface = zone or next(iter(others), "")
     if not interface:
         return ""
     return f"ip address add {text}/{24 if wanted.version == 4 else 64} dev {interface}"

@@ -1,7 +1,10 @@
-"""RDMA links in software: the command that makes one."""
+"""RDMA links in software: the command that makes one, and the interface that it belongs on."""
+
+import ipaddress
 
 from weft.doctor.machine import Machine
 from weft.doctor.packages import Need, install
+from weft.rdma import Addresses
 
 _RDMA_PROGRAMS = ("/usr/bin/rdma", "/usr/sbin/rdma", "/bin/rdma", "/sbin/rdma")
 
@@ -32,3 +35,14 @@ def _first_interface(machine: Machine) -> str:
         if any(not each.is_link_local for each in addresses)
     ]
     return next((name for name in having if name != "lo"), "")
+
+
+def interface_with(address: str, addresses: Addresses) -> str | None:
+    """The network interface that has an address of this machine; None if none has it."""
+    text, _, zone = address.partition("%")
+    wanted = ipaddress.ip_address(text)
+    having = [name for name, found in addresses.items() if wanted in found and (not zone or name == zone)]
+    if having:
+        return having[0]
+    # Of 127.0.0.0/8 every address leads to this machine, though the interface lists one.
+    return "lo" if wanted.version == 4 and wanted.is_loopback and "lo" in addresses else None
