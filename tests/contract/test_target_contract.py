@@ -18,8 +18,9 @@ from fakes.target import FakeTarget
 from nvme_tcp_host import RawConnection
 from weft.connection import Connection
 from weft.errors import InvalidValueError, PermissionDeniedError, UnavailableError
-from weft.model import Export, ExportHost, HostId, VolumeId
+from weft.model import DhChapSecrets, Export, ExportHost, HostId, VolumeId
 from weft.names import new_id, subsystem_nqn
+from weft.nvme.dhchap_key import generate_dhchap_key
 from weft.nvme.status import StatusCode
 from weft.ports import Target
 from weft.targets import EmbeddedTarget
@@ -319,6 +320,52 @@ def test_exports_and_sessions_outlive_the_control_plane(subject: Subject) -> Non
     assert subject.target.exports() == found
     subject.target.create_export(export)
     assert subject.connected(export.volume_id) == {HOST_A}
+
+
+def new_secrets() -> DhChapSecrets:
+    return DhChapSecrets(host_key=generate_dhchap_key(), controller_key=generate_dhchap_key())
+
+
+def with_secrets(export: Export, nqn: str, secrets: DhChapSecrets | None) -> Export:
+    hosts = (replace(each, secrets=secrets) if each.initiator == nqn else each for each in export.hosts)
+    return replace(export, hosts=tuple(hosts))
+
+
+def test_an_export_tells_whose_keys_it_asks_for_and_not_which(subject: Subject) -> None:
+    old, new = new_secrets(), new_secrets()
+    export = an_export(subject, HOST_A, HOST_B)
+    connections = subject.target.create_export(with_secrets(export, HOST_A, old)).values()
+    assert all(connection.secrets is None for connection in connections)
+    for secrets in (old, new, replace(new, controller_key=None), None):
+        changed = with_secrets(export, HOST_A, secrets)
+        subject.target.create_export(changed)
+        found = subject.target.export(export.volume_id)
+        assert found is not None
+        assert found.key_digests == ({HOST_A: secrets.digest} if secrets else {})
+        assert found == subject.target.exports()[export.volume_id]
+        assert not any(key[10:-1] in repr(found) for key in (old.host_key, new.host_key))
+
+
+def test_a_new_key_ends_no_session(subject: Subject) -> None:
+    export = an_export(subject, HOST_A, HOST_B)
+    connect_all(subject, export)
+    subject.target.create_export(with_secrets(export, HOST_A, new_secrets()))
+    assert subject.connected(export.volume_id) == {HOST_A, HOST_B}
+
+
+@pytest.mark.parametrize("text", ["", "DHHC-1:00:abc:", "DHHC-1:01:" + "A" * 47 + "B:"])
+def test_a_key_that_is_none_is_refused_unseen_and_nothing_changes(subject: Subject, text: str) -> None:
+    export = an_export(subject, HOST_A)
+    subject.target.create_export(export)
+    found = subject.target.exports()
+    for secrets in (
+        replace(new_secrets(), host_key=text),
+        replace(new_secrets(), controller_key=text),
+    ):
+        with pytest.raises(InvalidValueError, match=HOST_A) as refused:
+            subject.target.create_export(with_secrets(export, HOST_A, secrets))
+        assert secrets.host_key[10:] not in str(refused.value) or not secrets.host_key[10:]
+    assert subject.target.exports() == found
 
 
 @pytest.mark.parametrize("volume_id", ["", "../escape", "A" * 36])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fakes.crash import Crash, CrashPlan
 from weft.connection import Connection, NvmeofConnection, NvmeofPortal
+from weft.embedded.dhchap import keys_of
 from weft.errors import PermissionDeniedError, UnavailableError
 from weft.model import Export, FoundExport, HostId, Refusal, Transport, VolumeId
 from weft.names import check_id, subsystem_nqn
@@ -96,6 +97,9 @@ class FakeTarget:
 
     def create_export(self, export: Export) -> Mapping[HostId, Connection]:
         check_id("volume", export.volume_id)
+        for host in export.hosts:
+            if host.secrets is not None:
+                keys_of(host.secrets, host.initiator)
         wanted = frozenset(host.initiator for host in export.hosts)
         with self._lock:
             present = self._shown.get(export.volume_id)
