@@ -1,7 +1,7 @@
 # weft's menu. The work is done by scripts/; `make` alone lists what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-fast test-full test-chroot format lock wheel clean
+.PHONY: help setup demo check test test-fast test-full test-chroot test-lab lab lab-shell format lock wheel clean
 
 help: ## list these targets
 	@echo "weft: block volumes over NVMe fabrics. Two commands show everything: make demo, make test"
@@ -25,9 +25,22 @@ test-fast: ## the fast suite alone; ARGS="-k words" narrows it
 	@scripts/setup.sh --quiet
 	@scripts/with-limits.sh .venv/bin/python -m pytest -m "not slow and not lab" $(ARGS)
 
-test-full: ## every test file with thorough examples; goes on where an interrupted run stopped
+test-full: ## every test file with thorough examples, and every lab test; goes on where an interrupted run stopped
 	@scripts/setup.sh --quiet --install-packages
 	@scripts/test-full.sh $(ARGS)
+
+lab: ## as root: build the VM lab, once, from Debian's packages into a cache outside this checkout
+	@scripts/setup.sh --quiet
+	@.venv/bin/python -m lab build
+
+lab-shell: ## virtual machines with weft, a storage node and a host, and a shell in one of them; VM=host1 for the other
+	@scripts/setup.sh --quiet
+	@.venv/bin/python -m lab shell $(VM)
+
+test-lab: ## one row for each promise that takes the real kernel, in the VM lab; ARGS="-k words" narrows them
+	@scripts/setup.sh --quiet
+	@.venv/bin/python -m lab build
+	@.venv/bin/python -m pytest -m "lab and not lab_full" $(ARGS)
 
 test-chroot: ## as root: the two commands for a newcomer, in bare Debian 12 and 13 systems; ARGS="trixie" for one
 	@scripts/chroot-test.sh $(ARGS)

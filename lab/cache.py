@@ -12,10 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lab.errors import LabError
+from lab.errors import LabError, LabUnavailableError
 
 _UNUSED_DAYS = 14
 _LOG_LINES = 15
+_UNAVAILABLE = 77  # a script's exit status when this machine cannot do what it takes
 
 
 def cache_folder() -> Path:
@@ -85,7 +86,10 @@ def build(layers: Sequence[Layer], say: Callable[[str], None]) -> None:
 
 
 def run_script(script: Path, *arguments: Path, folder: Path) -> None:
-    """Run a build script in a folder. Raises LabError with the last of what it said; all of it is in cache/log."""
+    """Run a build script in a folder; all that it says goes to the cache's log folder.
+
+    Raises LabError with the last of it when it fails, LabUnavailableError with its last line when it exits with 77.
+    """
     log = cache_folder() / "log" / f"{script.stem}.log"
     log.parent.mkdir(exist_ok=True)
     with log.open("wb") as output:
@@ -97,6 +101,8 @@ def run_script(script: Path, *arguments: Path, folder: Path) -> None:
             stderr=subprocess.STDOUT,
             check=False,
         )
+    if done.returncode == _UNAVAILABLE:
+        raise LabUnavailableError(log.read_text("utf-8", errors="replace").splitlines()[-1])
     if done.returncode != 0:
         said = log.read_text("utf-8", errors="replace").splitlines()[-_LOG_LINES:]
         raise LabError("\n".join([*said, f"{script.name} failed; all that it said is in {log}"]))

@@ -75,15 +75,19 @@ class Lab:
             vms = {name: Vm(name, built=built, folder=self.folder, wires=self.wires) for name in self._names}
             for vm in vms.values():
                 stack.callback(vm.kill)
-            with ThreadPoolExecutor(len(vms)) as pool:
-                list(pool.map(Vm.resume, vms.values()))
             self.vms = vms
+            self.everywhere(Vm.resume)
             (self.folder / SSH_CONFIG).write_text(f"Include {self.folder}/*.ssh\n", "utf-8")
             self._cleanup = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._cleanup.close()
+
+    def everywhere(self, work: Callable[[Vm], object]) -> None:
+        """Do the same to all VMs at once; when all are done, raises the first failure if there was one."""
+        with ThreadPoolExecutor(len(self.vms)) as pool:
+            list(pool.map(work, self.vms.values()))
 
     def __getitem__(self, name: str) -> Vm:
         return self.vms[name]

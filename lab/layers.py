@@ -194,7 +194,7 @@ def _save_snapshot(folder: Path, kernel: Path, image: Path) -> None:
     ssh = Ssh(machine.name, folder, image / "ssh_key")
     qemu = Qemu(machine, ends)
     try:
-        ssh.point_at(qemu.ssh_port())
+        ssh.point_at(qemu.ssh_port(), lambda: qemu.is_alive)
         ssh.wait(time.monotonic() + BOOT_SECONDS)
         ssh.run(_WARM_UP, timeout=BOOT_SECONDS)
         ssh.close()

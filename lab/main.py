@@ -6,11 +6,13 @@ import subprocess
 import sys
 import time
 
-from lab.errors import LabError
+from lab.errors import LabError, LabUnavailableError
 from lab.laboratory import DEFAULT_VMS, SSH_CONFIG, Lab, end_orphans, owner_of, running_labs, runs_folder
 from lab.layers import ensure_built
+from lab.vm import Vm
 
 _END_SECONDS = 60.0
+_UNAVAILABLE = 77  # as test runners understand it: skipped
 
 
 def _say(line: str) -> None:
@@ -34,8 +36,7 @@ def _up(options: argparse.Namespace) -> None:
     began = time.monotonic()
     with Lab(options.vms, name=options.name, say=_say) as lab:
         if options.weft:
-            for vm in lab.vms.values():
-                vm.install_weft()
+            lab.everywhere(Vm.install_weft)
         _explain(lab)
         _say(
             f"Ready after {time.monotonic() - began:.0f} s: ssh -F {lab.folder / SSH_CONFIG} {options.vms[0]}"
@@ -61,8 +62,7 @@ def _list(_: argparse.Namespace) -> None:
 def _shell(options: argparse.Namespace) -> None:
     """VMs with weft in them, and a shell in one of them; they end with it."""
     with Lab(["node", "host1", options.vm], say=_say) as lab:
-        for vm in lab.vms.values():
-            vm.install_weft()
+        lab.everywhere(Vm.install_weft)
         _explain(lab)
         _say(f"This is a shell on {options.vm}; the VMs end with it.")
         subprocess.run(lab[options.vm].ssh_words, check=False)
@@ -104,12 +104,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Exits 1 with one sentence when the lab does not do what it is asked."""
+    """Exits 1 with a sentence when the lab does not do what it is asked, and 77 when this machine can have no lab."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that VMs are ended on the way out
     options = _parser().parse_args()
     try:
         options.do(options)
     except LabError as error:
-        sys.exit(f"lab: {error}")
+        sys.stderr.write(f"lab: {error}\n")
+        sys.exit(_UNAVAILABLE if isinstance(error, LabUnavailableError) else 1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -6,7 +6,7 @@ import shlex
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -42,13 +42,15 @@ class Ssh:
         self._folder = folder
         self._key = key
         self._lock = threading.Lock()
+        self._is_alive: Callable[[], bool] = lambda: False
         self._master: subprocess.Popen[bytes] | None = None
         self._config = folder / f"{name}.ssh"
         self._socket = folder / f"{name}.mux"
 
-    def point_at(self, port: int) -> None:
-        """The VM's ssh is at this port of 127.0.0.1 from now on."""
+    def point_at(self, port: int, is_alive: Callable[[], bool]) -> None:
+        """The VM's ssh is at this port of 127.0.0.1 from now on; is_alive tells whether waiting for it makes sense."""
         self.close()
+        self._is_alive = is_alive
         self._config.write_text(
             f"Host {self._name}\n"
             f"  HostName 127.0.0.1\n  Port {port}\n  User root\n  IdentityFile {self._key}\n"
@@ -64,8 +66,13 @@ class Ssh:
         return ["ssh", "-F", str(self._config), self._name]
 
     def wait(self, deadline: float) -> None:
-        """Return as soon as the VM takes commands. Raises LabError after the deadline (time.monotonic())."""
+        """Return as soon as the VM takes commands.
+
+        Raises LabError after the deadline (time.monotonic()), and at once when the VM does not run.
+        """
         while not self._is_connected():
+            if not self._is_alive():
+                raise LabError(f"{self._name} does not run")
             if time.monotonic() > deadline:
                 raise LabError(f"{self._name} does not answer ssh")
             self._connect(min(15.0, max(1.0, deadline - time.monotonic())))

@@ -156,6 +156,11 @@ class Vm:
         """The command that gives a person a shell in the VM."""
         return self._ssh.words
 
+    @property
+    def folder(self) -> Path:
+        """Where the lab keeps what belongs to this run, on the outer machine; gone with the lab."""
+        return self._machine.folder
+
     # --- disks, network, RDMA
 
     @property
@@ -245,4 +250,4 @@ class Vm:
         finally:
             for end in ends.values():
                 end.close()
-        self._ssh.point_at(self._qemu.ssh_port())
+        self._ssh.point_at(self._qemu.ssh_port(), lambda: self.is_running)

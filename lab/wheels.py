@@ -8,7 +8,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from lab.errors import LabError
+from lab.errors import LabError, LabUnavailableError
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 # Debian 12: Python 3.11, glibc 2.36.
@@ -32,22 +32,22 @@ _BUILD_SECONDS = 120.0
 def download_wheels(requirements: Path, folder: Path) -> None:
     """Put everything that a requirements file with hashes names into a folder, as wheels for the VMs.
 
-    Raises LabError when the index does not have them.
+    Raises LabUnavailableError when the index does not have them or cannot be reached.
     """
     platforms = [
         word
         for name in [*_PLATFORMS, "manylinux2014_x86_64", "linux_x86_64"]
         for word in ("--platform", name)
     ]
-    _run(
-        [
-            *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"),
-            *("--only-binary", ":all:", "--require-hashes", "--requirement", str(requirements)),
-            *(*_TARGET, *platforms, "--dest", str(folder)),
-        ],
-        folder,
-        _DOWNLOAD_SECONDS,
-    )
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+    command += ["--only-binary", ":all:", "--require-hashes", "--requirement", str(requirements)]
+    try:
+        _run([*command, *_TARGET, *platforms, "--dest", str(folder)], folder, _DOWNLOAD_SECONDS)
+    except LabError as error:
+        last = str(error).splitlines()[-1]
+        raise LabUnavailableError(
+            f"weft's dependencies could not be downloaded for the VMs: {last}"
+        ) from None
 
 
 @cache

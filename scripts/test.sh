@@ -47,6 +47,23 @@ count() {
     echo "${number:-0}"
 }
 
+# The suite in the VM lab, or one line that says why there can be none on this machine.
+lab_suite() {
+    local reason
+    printf '\n== lab\n'
+    reason=$({ .venv/bin/python -m lab build 3>&- >&3; } 2>&1 </dev/null)
+    case $? in
+        0) suite lab 90m "lab and not lab_full" ;;
+        77) rows+=("  lab          not run: ${reason#lab: }") ;;
+        *)
+            printf '%s\n' "$reason"
+            rows+=("$(printf '  %-12s %-7s' lab FAILED)")
+            broken=1
+            ;;
+    esac
+}
+
+exec 3>&1 # for what is shown while something else is read
 began=$SECONDS
 rm -rf "$results"
 step set-up scripts/setup.sh --install-packages
@@ -56,6 +73,7 @@ raise_open_files
 step check scripts/check.sh
 suite fast 15m "not slow and not lab"
 suite slow 40m "slow and not lab"
+lab_suite
 
 printf '\n== weft %s, %s, %s\n' "$(.venv/bin/python -c 'import weft; print(weft.__version__)')" \
     "$(.venv/bin/python -V)" "$(. /etc/os-release 2>/dev/null && echo "${PRETTY_NAME:-Linux}")"

@@ -4,17 +4,16 @@ Everything here has the mark `lab`. One row for each promise has no other mark a
 marked `lab_full` and run by `make test-full`. `pytest -m lab tests/lab/test_lab.py` runs one file.
 """
 
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
 from lab import Lab, LabUnavailableError, Vm, clean
-from lab.layers import is_built
 
 _HERE = Path(__file__).parent
 _LOG_LINES = 200
+_TEST_SECONDS = 900
 _LAB = pytest.StashKey[Lab]()
 _MARKS = pytest.StashKey[dict[str, int]]()
 
@@ -23,14 +22,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _HERE in item.path.parents:
             item.add_marker("lab")
+            if not item.get_closest_marker("timeout"):
+                item.add_marker(pytest.mark.timeout(_TEST_SECONDS))
 
 
 @pytest.fixture(scope="session")
 def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     """A storage node and two hosts that share two wires."""
     try:
-        if not is_built():
-            pytest.skip("the VM lab is not built: make lab")
         with Lab() as lab:
             request.config.stash[_LAB] = lab
             yield lab
@@ -42,14 +41,14 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
 @pytest.fixture(scope="session")
 def lab_with_weft(lab: Lab) -> Lab:
     """The same, with weft installed in every VM from this checkout."""
-    _everywhere(lab, Vm.install_weft)
+    lab.everywhere(Vm.install_weft)
     return lab
 
 
 @pytest.fixture(scope="module", autouse=True)
 def fresh(lab: Lab) -> None:
     """No test finds what one in another file left."""
-    _everywhere(lab, clean)
+    lab.everywhere(clean)
 
 
 @pytest.fixture
@@ -65,11 +64,6 @@ def host1(lab: Lab) -> Vm:
 @pytest.fixture
 def host2(lab: Lab) -> Vm:
     return lab["host2"]
-
-
-def _everywhere(lab: Lab, work: Callable[[Vm], None]) -> None:
-    with ThreadPoolExecutor(len(lab.vms)) as pool:
-        list(pool.map(work, lab.vms.values()))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

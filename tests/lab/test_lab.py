@@ -158,3 +158,11 @@ def test_a_process_beside_others_is_stopped_with_its_children(node: Vm) -> None:
         assert process.is_running
         assert process.stdout == "begun\n"
     assert not node.run("pgrep --full '^beside 600' || true").stdout
+
+
+def test_a_command_to_a_vm_without_power_fails_at_once(host2: Vm) -> None:
+    host2.kill()
+    with pytest.raises(LabError, match="host2 does not run"):
+        host2.run(["true"], timeout=600)
+    host2.start()
+    assert host2.run(["hostname"]).stdout == "host2\n"
