@@ -8,7 +8,7 @@ import pytest
 
 from control.control_plane import ADMIN, ALICE, BOB, ControlPlane
 from fakes.crash import crashes
-from weft.errors import ConflictError, NotFoundError, PermissionDeniedError
+from weft.errors import ConflictError, NotFoundError, PermissionDeniedError, UnsupportedError
 from weft.model import (
     DhChapSecrets,
     Host,
@@ -143,6 +143,40 @@ def test_a_state_that_is_given_keys_drops_them(plane: ControlPlane) -> None:
     assert row.value.connection is not None
     given = replace(row.value, connection=replace(row.value.connection, secrets=keys()))
     assert given == row.value
+
+
+def test_a_key_is_not_handed_out_before_the_target_has_it(plane: ControlPlane) -> None:
+    host, volume = plane.host("a"), plane.volume()
+    attach(plane, volume.id, host.id)
+    (view,) = plane.service.attachments.list(ALICE)
+    wanted = keys()
+
+    def handed_out() -> DhChapSecrets | None:
+        shown = plane.service.attachments.get(ALICE, view.attachment.id, with_secrets=True)
+        return shown.connection.secrets if shown.connection is not None else None
+
+    plane.service.secrets.put(ALICE, host.id, wanted, force=True)
+    shown = plane.service.attachments.get(ALICE, view.attachment.id, with_secrets=True)
+    assert (shown.connection, shown.reason) == (None, "the host's key is being changed")
+    assert plane.service.attachments.get(ALICE, view.attachment.id).connection == view.connection
+    plane.settle()
+    assert handed_out() == wanted
+    plane.service.secrets.put(ALICE, host.id, keys(), force=True)
+    plane.service.secrets.put(ALICE, host.id, wanted, force=True)  # as the target has it already
+    assert handed_out() is None
+    plane.settle()
+    assert handed_out() == wanted
+
+
+def test_a_target_that_cannot_take_the_key_says_why_and_none_is_handed_out(plane: ControlPlane) -> None:
+    host, volume = plane.host("a"), plane.volume()
+    attach(plane, volume.id, host.id)
+    (view,) = plane.service.attachments.list(ALICE)
+    plane.plan.fail("target.keys", UnsupportedError("this kernel knows no keys"), times=100)
+    plane.service.secrets.put(ALICE, host.id, keys(), force=True)
+    plane.settle()
+    shown = plane.service.attachments.get(ALICE, view.attachment.id, with_secrets=True)
+    assert (shown.connection, shown.reason) == (None, "this kernel knows no keys")
 
 
 @pytest.mark.parametrize("countdown", range(12))
