@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from weft.config import ConfigFile
+from weft.config import ConfigFile, check_config
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 
@@ -32,3 +32,13 @@ def keys(value: Any, above: str = "") -> set[str]:
     if isinstance(value, list | tuple):
         return {above}.union(*(keys(each, above) for each in value))
     return {above}
+
+
+def test_every_example_is_a_configuration_that_weft_takes() -> None:
+    pages = [PAGE, PAGE.with_name("storage-node.md")]
+    texts = [page.read_text(encoding="utf-8") for page in pages]
+    examples = re.findall(r"```toml\n(.*?)```", texts[0], re.DOTALL)[2:]
+    examples += re.findall(r"<<'TOML'\n(.*?)TOML\n", texts[1], re.DOTALL)
+    assert len(examples) == 4
+    for example in examples:
+        check_config(msgspec.convert(tomllib.loads(example), ConfigFile))
