@@ -32,7 +32,7 @@ while IFS= read -r file; do
 done < <(find tests -path tests/lab -prune -o -name 'test_*.py' -print | sort)
 
 without_lab=
-if reason=$({ .venv/bin/python -m lab build 3>&- >&3; } 2>&1 </dev/null); then
+if reason=$({ .venv/bin/python -m lab build >&3 3>&-; } 2>&1 </dev/null); then
     while IFS= read -r file; do
         one_file "$file" -m lab "$@"
     done < <(find tests/lab -name 'test_*.py' | sort)

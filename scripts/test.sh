@@ -51,7 +51,7 @@ count() {
 lab_suite() {
     local reason
     printf '\n== lab\n'
-    reason=$({ .venv/bin/python -m lab build 3>&- >&3; } 2>&1 </dev/null)
+    reason=$({ .venv/bin/python -m lab build >&3 3>&-; } 2>&1 </dev/null)
     case $? in
         0) suite lab 90m "lab and not lab_full" ;;
         77) rows+=("  lab          not run: ${reason#lab: }") ;;
