@@ -7,6 +7,7 @@ import stat
 import threading
 import time
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from weft.client import Client
 from weft.errors import ConflictError, UnavailableError
 from weft.model import GIB, Status
 from weft.requests import CreateVolumeRequest
+from weft.views import VolumeView
 
 
 def test_the_socket_is_for_its_owner_only_whatever_the_umask(short_path: Path) -> None:
@@ -113,7 +115,7 @@ class CrowdedProtocol(IdleClosingProtocol):
     most_connections = 5
 
 
-def test_connections_beyond_what_a_listener_may_have_are_closed_at_once(
+def test_strangers_who_keep_silent_make_room_and_those_who_wait_for_an_answer_do_not(
     still_world: World, short_path: Path
 ) -> None:
     config = make_config(short_path / "2", listen=(f"127.0.0.1:{free_port()}",))
@@ -122,15 +124,26 @@ def test_connections_beyond_what_a_listener_may_have_are_closed_at_once(
     address, port = config.api.listen[0].rsplit(":", 1)
     with ExitStack() as stack:
         stack.callback(server.stop)
-        crowd = [stack.enter_context(socket.create_connection((address, int(port)), 5)) for _ in range(5)]
+        silent = [stack.enter_context(socket.create_connection((address, int(port)), 20)) for _ in range(5)]
+        assert eventually(lambda: _answers(address, int(port)))
+        with suppress(ConnectionResetError):
+            assert silent[0].recv(1) == b""
+        token = config.token_file.read_text()
+        client = Client.for_url(f"http://{address}:{port}", token)
+        calls = [InBackground(partial(_create, client, f"v{n}")) for n in range(5)]
+        assert eventually(lambda: len(still_world.client.volumes()) == 5)
         with (
             socket.create_connection((address, int(port)), 5) as one_too_many,
             suppress(ConnectionResetError),
         ):
             assert one_too_many.recv(1) == b""
         assert Client.for_config(config).api_versions() == ["v1beta"], "another listener suffers"
-        crowd.pop().close()
-        assert eventually(lambda: _answers(address, int(port)))
+        server.stop()
+        assert [each.result().status for each in calls] == [Status.CREATING] * 5
+
+
+def _create(client: Client, name: str) -> VolumeView:
+    return client.create_volume(CreateVolumeRequest(name=name, size=GIB), wait=60)
 
 
 def _answers(address: str, port: int) -> bool:

@@ -7,7 +7,7 @@ import ssl
 import stat
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
-from api.world import BASE, InBackground, World, eventually, free_port, make_config, make_world
+from api.world import BASE, InBackground, World, free_port, make_config, make_world
 from weft.api.certificate import make_pem, served_pin, tls_context
 from weft.api.idle import IdleClosingProtocol
 from weft.api.server import ApiServer
@@ -206,24 +206,31 @@ def test_a_given_certificate_that_cannot_be_used_is_refused_by_its_key(short_pat
 
 class _Impatient(IdleClosingProtocol):
     idle_seconds = 0.3
+
+
+class _Crowded(IdleClosingProtocol):
     most_connections = 3
 
 
-def test_strangers_who_never_finish_a_handshake_are_few_and_soon_gone(short_path: Path) -> None:
+@pytest.mark.parametrize(("protocol", "gone"), [(_Impatient, 9), (_Crowded, 6)])
+def test_strangers_who_never_finish_a_handshake_keep_nobody_out(
+    short_path: Path, protocol: type[IdleClosingProtocol], gone: int
+) -> None:
     config = make_config(short_path, listen=(f"0.0.0.0:{free_port()}",))
     port = int(config.api.listen[0].rpartition(":")[2])
     with make_world(config, with_node=False) as world:
         world.server.stop()
-        server = ApiServer(world.service, config, http_protocol=_Impatient)
+        server = ApiServer(world.service, config, http_protocol=protocol)
         server.start()
-        strangers = [socket.create_connection(("127.0.0.1", port), 20) for _ in range(5)]
+        strangers = [socket.create_connection(("127.0.0.1", port), 20) for _ in range(9)]
+        client = Client.for_url(
+            f"https://127.0.0.1:{port}", config.token_file.read_text(), pin=served_pin(config)
+        )
         try:
-            for each in strangers:
-                assert each.recv(1) == b""
-            client = Client.for_url(
-                f"https://127.0.0.1:{port}", config.token_file.read_text(), pin=served_pin(config)
-            )
-            assert eventually(lambda: bool(client.pools()))
+            assert client.pools()
+            for each in strangers[:gone]:
+                with suppress(ConnectionResetError):
+                    assert each.recv(1) == b""
         finally:
             for each in strangers:
                 each.close()

@@ -15,21 +15,30 @@ class TlsProtocol(IdleClosingProtocol):
 
     context: ssl.SSLContext
     handshake_seconds = 10.0
-    handshaking: "set[TlsProtocol]"
+    handshaking: "dict[TlsProtocol, asyncio.Transport]"
+    """The oldest first."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        cls.handshaking = set()
+        cls.handshaking = {}
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._secured = self._lost = False
-        if len(self.connections) + len(self.handshaking) >= self.most_connections:
+        if len(self.living()) + len(self.handshaking) >= self.most_connections and not self._make_room():
             transport.abort()
             return
         transport.pause_reading()  # what comes next is for start_tls
         self._early = bytearray()
-        self.handshaking.add(self)
+        self.handshaking[self] = transport
         self._handshake = self.loop.create_task(self._shake_hands(transport))
+
+    def _make_room(self) -> bool:
+        """The oldest handshake goes first, then as everywhere."""
+        oldest = next(iter(self.handshaking), None)
+        if oldest is None:
+            return self.end_a_silent_one()
+        self.handshaking.pop(oldest).abort()
+        return True
 
     async def _shake_hands(self, transport: asyncio.Transport) -> None:
         try:
@@ -47,7 +56,7 @@ class TlsProtocol(IdleClosingProtocol):
             transport.abort()
             raise
         finally:
-            self.handshaking.discard(self)
+            self.handshaking.pop(self, None)
         if self._lost or secured is None:  # while the end of the handshake was on its way here
             return
         self._secured = True
