@@ -168,6 +168,7 @@ def machine_of(files: MachineFiles, programs: Programs | None = None, **changes:
         clock_is_set=lambda: True,
         why_not_fuse=lambda: None,
         why_no_daemon=lambda _: None,
+        why_no_node=lambda _: None,
         embedded_portals=lambda _: frozenset(),
         why_not_nvmet=lambda _: None,
         why_not_kernel=lambda _: None,

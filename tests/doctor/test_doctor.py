@@ -16,6 +16,7 @@ from doctor.machines import (
     ETH0,
     GROUP,
     LVM_SETTINGS,
+    NODE_CONFIG,
     RELEASE,
     RHEL,
     THIN_POOL,
@@ -31,7 +32,7 @@ from doctor.machines import (
     storage_node,
     without_module,
 )
-from weft.config import TargetKind, TargetSection
+from weft.config import ApiSection, TargetKind, TargetSection
 from weft.doctor import Machine, Verdict
 from weft.errors import CommandError
 
@@ -326,3 +327,16 @@ def test_firewalls_that_are_known_are_asked_for_the_ports(files: MachineFiles) -
     files.write("etc/ufw/ufw.conf", "ENABLED=yes\n")
     files.write("etc/ufw/user.rules", "-A ufw-user-input -p udp --dport 4791 -j ACCEPT\n")
     assert finding(machine, "firewall").command == "ufw allow 4420/tcp"
+
+
+def test_the_api_needs_an_address_and_a_port_of_this_machine(files: MachineFiles) -> None:
+    machine, _ = storage_node(files)
+    listening = ("192.0.2.1:50040", "192.0.2.77:50040")
+    file = msgspec.structs.replace(NODE_CONFIG, api=ApiSection(listen=listening))
+    assert finding(machine, "API 192.0.2.1:50040", file).verdict is Verdict.OK
+    found = finding(machine, "API 192.0.2.77:50040", file)
+    assert (found.verdict, found.command) == (Verdict.MISSING, "ip address add 192.0.2.77/24 dev eth0")
+    files.write("proc/net/tcp", "header\n" + listener("192.0.2.1", 50040))
+    assert finding(machine, "API 192.0.2.1:50040", file).verdict is Verdict.OK, "weft's own"
+    machine = replace(machine, why_no_daemon=lambda _: "it does not run")
+    assert finding(machine, "API 192.0.2.1:50040", file).verdict is Verdict.MISSING

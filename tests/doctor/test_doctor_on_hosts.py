@@ -1,12 +1,13 @@
 """What doctor says of machines as hosts."""
 
+import json
 import os
 from dataclasses import replace
 
 import msgspec
 import pytest
 
-from doctor.machines import DEFAULTS, MachineFiles, finding, storage_node, without_module
+from doctor.machines import DEFAULTS, MachineFiles, finding, report_of, storage_node, without_module
 from weft.config import ConfigFile, ConnectorKind, HostSection
 from weft.doctor import Verdict
 from weft.names import host_nqn
@@ -122,3 +123,15 @@ def test_an_identity_older_than_the_machine_may_come_from_its_image(files: Machi
     assert finding(machine, "identity").verdict is Verdict.OK
     os.utime(files.root / "etc/nvme/hostid", (born - 86400, born - 86400))
     assert finding(machine, "identity").verdict is Verdict.WARN
+
+
+def test_a_node_that_does_not_answer_its_host_is_a_warning(files: MachineFiles) -> None:
+    machine, _ = storage_node(files)
+    assert "login" not in {each.about for each in report_of(machine).findings}
+    url = "https://192.0.2.1:50040"
+    files.write("var/lib/weft/login", json.dumps({"url": url, "token": "secret", "pin": None})).chmod(0o600)
+    machine = replace(machine, user_id=os.geteuid())
+    assert finding(machine, "login").verdict is Verdict.OK
+    found = finding(replace(machine, why_no_node=lambda _: "the token is not known there"), "login")
+    assert (found.verdict, found.command) == (Verdict.WARN, f"weft login {url}")
+    assert "secret" not in found.sentence

@@ -12,9 +12,6 @@ from weft.doctor.soft_rdma import interface_with, make_link
 from weft.model import Transport
 from weft.rdma import RdmaLink, RdmaTransport
 
-_SECRETS = ("token", "host-identity", "weft.db")
-"""Files in the data directory that are for their owner alone."""
-
 
 def check_configuration(case: Case) -> Iterator[Finding]:
     source = case.config.source
@@ -53,13 +50,12 @@ def check_directories(case: Case) -> Iterator[Finding]:
     config = case.config
     for what, path in {"data_dir": config.data_dir, "runtime_dir": config.runtime_dir}.items():
         yield _directory(case, what, path)
-    for name in _SECRETS:
-        path = config.data_dir / name
+    for path in (config.database, config.token_file, config.certificate_file, config.login_file):
         found = case.machine.status(path)
         if found is not None and stat.S_IMODE(found.st_mode) & 0o077:
             mode = stat.S_IMODE(found.st_mode)
             yield MACHINE.missing(
-                name,
+                path.name,
                 f"Others may read {path} (mode {mode:04o}), and it is for its owner alone.",
                 f"chmod 600 {shlex.quote(str(path))}",
             )

@@ -8,6 +8,7 @@ from weft.doctor.finding import HOST, Finding
 from weft.doctor.modules import how_to_have, module_finding
 from weft.doctor.packages import Need, install
 from weft.kernel import ModuleState
+from weft.login import load_login
 from weft.model import Transport
 
 _FABRICS = "/dev/nvme-fabrics"
@@ -35,6 +36,20 @@ def check_connector(case: Case) -> Iterator[Finding]:
             yield HOST.missing("connector", sentence)
         else:
             yield HOST.unknown("connector", sentence, "sudo weft doctor --host")
+
+
+def check_login(case: Case) -> Iterator[Finding]:
+    """Whether the node answers that this host was logged in to, if it was to one."""
+    login = load_login(case.machine.at(case.config.login_file))
+    if login is None:
+        return
+    why_not = case.machine.why_no_node(case.config)
+    if why_not is None:
+        yield HOST.ok("login", f"The node at {login.url} answers.")
+    else:
+        yield HOST.warn(
+            "login", f"This host is logged in to {login.url}: {why_not}", f"weft login {login.url}"
+        )
 
 
 def check_host_modules(case: Case) -> Iterator[Finding]:

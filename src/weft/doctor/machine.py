@@ -39,8 +39,8 @@ def _run(argv: Sequence[str], *, timeout: float) -> Completed:
 class Machine:
     """Paths are those of the machine.
 
-    embedded_portals are those that a running
-    embedded target has bound.
+    why_no_daemon tells of the control plane on this machine, why_no_node of the one that it is logged in to.
+    embedded_portals are those that a running embedded target has bound.
     """
 
     root: Path
@@ -51,6 +51,7 @@ class Machine:
     clock_is_set: Callable[[], bool | None]
     why_not_fuse: Callable[[], str | None]
     why_no_daemon: Callable[[Config], str | None]
+    why_no_node: Callable[[Config], str | None]
     embedded_portals: Callable[[Config], frozenset[str]]
     why_not_nvmet: Callable[[Config], str | None]
     why_not_kernel: Callable[[Config], str | None]
@@ -131,6 +132,7 @@ def this_machine() -> Machine:
         clock_is_set=_clock_is_set,
         why_not_fuse=missing_for_fuse,
         why_no_daemon=_why_no_daemon,
+        why_no_node=_why_no_node,
         embedded_portals=_embedded_portals,
         why_not_nvmet=_why_not_nvmet,
         why_not_kernel=why_not_kernel,
@@ -142,8 +144,16 @@ def _why_not_nvmet(_config: Config) -> str | None:
 
 
 def _why_no_daemon(config: Config) -> str | None:
+    return _why_no_answer(Client(f"unix://{config.api_socket}", timeout=_ANSWER_SECONDS))
+
+
+def _why_no_node(config: Config) -> str | None:
+    return _why_no_answer(Client.for_config(config, timeout=_ANSWER_SECONDS))
+
+
+def _why_no_answer(client: Client) -> str | None:
     try:
-        Client.for_config(config, timeout=_ANSWER_SECONDS).api_versions()
+        client.api_versions()
     except WeftError as error:
         return str(error)
     return None

@@ -3,9 +3,9 @@
 import ipaddress
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
+from weft.config import parse_portal
 from weft.connection import NvmeofPortal
 from weft.doctor.case import Case
 from weft.doctor.finding import NODE, Finding
@@ -15,6 +15,7 @@ from weft.errors import CommandError, WeftError
 from weft.model import Transport
 from weft.rdma import Addresses, IPAddress, link_with
 
+_NVMET_PORTS: Final = "/sys/kernel/config/nvmet/ports"
 _LISTENING: Final = "0A"  # include/net/tcp_states.h
 
 
@@ -25,6 +26,29 @@ def check_portals(case: Case) -> Iterator[Finding]:
             yield NODE.ok(_about(portal), "The portal loop leads to this machine alone.")
         else:
             yield _portal(case, portal, addresses)
+
+
+def check_api(case: Case) -> Iterator[Finding]:
+    """The addresses at which the API is to listen for other machines."""
+    addresses = case.machine.addresses()
+    running = case.machine.why_no_daemon(case.config) is None
+    for written in case.config.api.listen:
+        about = f"API {written}"
+        portal = parse_portal("api.listen", written)
+        interface = interface_with(portal.address, addresses)
+        if ipaddress.ip_address(portal.address.partition("%")[0]).is_unspecified:
+            interface = "every interface"
+        if interface is None:
+            sentence = f"This machine has no address {portal.address}, so weft does not start."
+            yield NODE.missing(about, sentence, _give_address(portal, addresses))
+        elif not running and _listener_on(case.machine, portal) is not None:
+            sentence = (
+                f"Another program listens on {written} already: end it, or choose another in api.listen."
+            )
+            yield NODE.missing(about, sentence, _show_listener(portal))
+        else:
+            held = "weft listens there" if running else f"port {portal.port} is free"
+            yield NODE.ok(about, f"{portal.address} is on {interface}, and {held}.")
 
 
 def _about(portal: NvmeofPortal) -> str:
@@ -42,16 +66,23 @@ def _portal(case: Case, portal: NvmeofPortal, addresses: Addresses) -> Finding:
         )
     if portal.transport is Transport.RDMA:
         return _rdma_portal(case, portal, interface, addresses)
-    holder = _holder(case, portal)
-    if holder is None:
+    listening = _listener_on(case.machine, portal)
+    if listening is None:
         return NODE.ok(about, f"{portal.address} is on {interface}, and port {portal.port} is free.")
-    if holder.is_wefts:
-        return NODE.ok(about, f"{portal.address} is on {interface}, and {holder.name} listens there.")
+    if str(portal) in case.machine.embedded_portals(case.config):
+        return NODE.ok(about, f"{portal.address} is on {interface}, and the embedded target listens there.")
+    if portal.endpoint in _nvmet_endpoints(case.machine):
+        return NODE.ok(about, f"{portal.address} is on {interface}, and the kernel's target listens there.")
     return NODE.missing(
         about,
-        f"{holder.name} listens on {holder.endpoint} already: end it, or choose another port in target.portals.",
-        f"ss --listening --tcp --numeric --processes 'sport = :{portal.port}'",
+        f"Another program listens on port {portal.port} of {listening} already: end it, or choose another port in "
+        "target.portals.",
+        _show_listener(portal),
     )
+
+
+def _show_listener(portal: NvmeofPortal) -> str:
+    return f"ss --listening --tcp --numeric --processes 'sport = :{portal.port}'"
 
 
 def _rdma_portal(case: Case, portal: NvmeofPortal, interface: str, addresses: Addresses) -> Finding:
@@ -96,26 +127,14 @@ def _same_network(one: IPAddress, other: IPAddress) -> bool:
     return one.version == other.version and other in ipaddress.ip_network(f"{one}/{length}", strict=False)
 
 
-@dataclass(frozen=True, slots=True)
-class _Holder:
-    """Who listens on a port."""
-
-    name: str
-    endpoint: str
-    is_wefts: bool
-
-
-def _holder(case: Case, portal: NvmeofPortal) -> _Holder | None:
+def _listener_on(machine: Machine, portal: NvmeofPortal) -> IPAddress | None:
+    """The address that a program listens on so that it has the portal's."""
     wanted = ipaddress.ip_address(portal.address.partition("%")[0])
-    for address, port in _listeners(case.machine):
-        if port != portal.port or not (address == wanted or _stands_for_all(address, wanted)):
-            continue
-        endpoint = f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
-        if str(portal) in case.machine.embedded_portals(case.config):
-            return _Holder("the embedded target", endpoint, is_wefts=True)
-        if (str(wanted), str(port)) in _nvmet_endpoints(case.machine):
-            return _Holder("the kernel's target (nvmet)", endpoint, is_wefts=True)
-        return _Holder("another program", endpoint, is_wefts=False)
+    for address, port in _listeners(machine):
+        if port == portal.port and (
+            address == wanted or _stands_for_all(address, wanted) or _stands_for_all(wanted, address)
+        ):
+            return address
     return None
 
 
@@ -136,15 +155,14 @@ def _listeners(machine: Machine) -> Iterator[tuple[IPAddress, int]]:
             yield ipaddress.ip_address(packed), int(port, 16)
 
 
-def _nvmet_endpoints(machine: Machine) -> set[tuple[str, str]]:
-    ports = "/sys/kernel/config/nvmet/ports"
-    return {
-        (
-            machine.text(f"{ports}/{each}/addr_traddr") or "",
-            machine.text(f"{ports}/{each}/addr_trsvcid") or "",
-        )
-        for each in machine.names(ports)
-    }
+def _nvmet_endpoints(machine: Machine) -> frozenset[str]:
+    """`address:port` of nvmet's ports."""
+    found: set[str] = set()
+    for each in machine.names(_NVMET_PORTS):
+        address = machine.text(f"{_NVMET_PORTS}/{each}/addr_traddr") or ""
+        port = machine.text(f"{_NVMET_PORTS}/{each}/addr_trsvcid")
+        found.add(f"[{address}]:{port}" if ":" in address else f"{address}:{port}")
+    return frozenset(found)
 
 
 def check_firewall(case: Case) -> Iterator[Finding]:
