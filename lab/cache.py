@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -93,17 +94,23 @@ def run_script(script: Path, *arguments: Path, folder: Path) -> None:
     log = cache_folder() / "log" / f"{script.stem}.log"
     log.parent.mkdir(exist_ok=True)
     with log.open("wb") as output:
-        done = subprocess.run(
+        process = subprocess.Popen(
             [str(script), *(str(argument) for argument in arguments)],
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            check=False,
+            start_new_session=True,
         )
-    if done.returncode == _UNAVAILABLE:
+    try:
+        status = process.wait()
+    except BaseException:  # interrupted: the script goes with all that it has started
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
+        raise
+    if status == _UNAVAILABLE:
         raise LabUnavailableError(log.read_text("utf-8", errors="replace").splitlines()[-1])
-    if done.returncode != 0:
+    if status != 0:
         said = log.read_text("utf-8", errors="replace").splitlines()[-_LOG_LINES:]
         raise LabError("\n".join([*said, f"{script.name} failed; all that it said is in {log}"]))
 

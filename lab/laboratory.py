@@ -87,7 +87,12 @@ class Lab:
     def everywhere(self, work: Callable[[Vm], object]) -> None:
         """Do the same to all VMs at once; when all are done, raises the first failure if there was one."""
         with ThreadPoolExecutor(len(self.vms)) as pool:
-            list(pool.map(work, self.vms.values()))
+            try:
+                list(pool.map(work, self.vms.values()))
+            except (KeyboardInterrupt, SystemExit):  # the lab ends: nobody shall wait for a VM any more
+                for vm in self.vms.values():
+                    vm.kill()
+                raise
 
     def __getitem__(self, name: str) -> Vm:
         return self.vms[name]

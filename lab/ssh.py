@@ -177,7 +177,9 @@ class Ssh:
                 start_new_session=True,
             )
             deadline = time.monotonic() + patience
-            while time.monotonic() < deadline and self._master.poll() is None and not self._socket.exists():
+            while time.monotonic() < deadline and self._is_alive() and not self._socket.exists():
+                if self._master.poll() is not None:
+                    break
                 time.sleep(0.02)
             if not self._socket.exists():
                 self._end_master()
