@@ -151,16 +151,12 @@ class FakeNvmet:
         with self._lock:
             return (
                 {
-                    nqn: (
-                        each.attributes | {"attr_serial": each.attributes["attr_serial"]},
-                        each.namespaces,
-                        each.allowed,
-                    )
-                    for nqn, each in self._subsystems.items()
+                    nqn: (each.attributes, each.namespaces, sorted(each.allowed))
+                    for nqn, each in sorted(self._subsystems.items())
                 },
-                self._hosts,
-                {name: (each.address, each.subsystems) for name, each in self._ports.items()},
-                {path: mode for path, mode in self._modes.items() if mode != 0o755},
+                sorted(self._hosts.items()),
+                {name: (each.address, sorted(each.subsystems)) for name, each in sorted(self._ports.items())},
+                sorted((path, mode) for path, mode in self._modes.items() if mode != 0o755),
             )
 
     # -- Sessions and Probe -----------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from weft.errors import WeftError
 from weft.model import Transport
 from weft.targets.configfs import Configfs
 from weft.targets.nvmet import NvmetParts, NvmetTarget
+from weft.targets.nvmet_hosts import Patience
 
 PORTAL = "192.0.2.1:4420"
 
@@ -75,6 +76,7 @@ def nvmet_parts(
         gate=gate or FakeGate(),
         sessions=kernel,
         probe=kernel,
+        patience=Patience(underway=0.0, leaving=0.0, ending=0.0),
     )
 
 

@@ -37,7 +37,7 @@ def serve(session: Session, *, check: bool) -> None:
 
 
 @click.command(cls=Command, examples=("weft stop", "weft stop --target"))
-@click.option("--target", is_flag=True, help="Also stop the embedded target; hosts lose their volumes.")
+@click.option("--target", is_flag=True, help="Also stop the target; hosts lose their volumes.")
 @click.option(
     "--wait",
     type=click.FloatRange(0, 600),
@@ -48,7 +48,7 @@ def serve(session: Session, *, check: bool) -> None:
 )
 @click.pass_obj
 def stop(session: Session, *, target: bool, wait: float) -> None:
-    """Stop the control plane. Attached volumes go on working: the embedded target is not stopped.
+    """Stop the control plane. Attached volumes go on working: the target is not stopped.
 
     Stopping what does not run does nothing.
     """
@@ -57,9 +57,9 @@ def stop(session: Session, *, target: bool, wait: float) -> None:
         daemon.send(signal.SIGTERM)
         daemon.wait(wait)
     if target:
-        from weft.targets.embedded import EmbeddedTarget  # noqa: PLC0415 -- not needed without --target
+        from weft.targets import stop_target  # noqa: PLC0415 -- not needed without --target
 
-        EmbeddedTarget(session.config).stop_target()
+        stop_target(session.config)
     said = "weft serve has ended" if daemon is not None else "weft serve does not run"
     session.output.result(
         {"daemon": {"was_running": daemon is not None, "running": False}, "target": {"stopped": target}},

@@ -14,8 +14,7 @@ from weft.cli.exits import ExitCode
 from weft.cli.session import Session
 from weft.cli.shapes import Shape, Value
 from weft.cli.sizes import format_size
-from weft.cli.target_status import ask_target, target_shape
-from weft.embedded.target.control import TargetStatus
+from weft.cli.target_status import TargetReport, ask_target, target_shape
 from weft.errors import WeftError
 from weft.model import StateStatus, Status
 from weft.ports import AttachedVolume
@@ -40,7 +39,7 @@ class Findings:
     """An error stands in the place of what could not be found out. target: None on a machine that uses another's."""
 
     resources: Resources | WeftError
-    target: TargetStatus | WeftError | None
+    target: TargetReport | WeftError | None
     attached: Sequence[AttachedVolume]
     abandoned: Sequence[AttachedVolume]
     cannot_attach: str | None
@@ -90,7 +89,7 @@ def _resources(session: Session) -> Resources | WeftError:
         return error
 
 
-def _target(session: Session) -> TargetStatus | WeftError | None:
+def _target(session: Session) -> TargetReport | WeftError | None:
     if session.login is not None:
         return None
     try:
@@ -101,12 +100,12 @@ def _target(session: Session) -> TargetStatus | WeftError | None:
 
 def _problems(findings: Findings) -> list[str]:
     problems = [str(each) for each in (findings.resources, findings.target) if isinstance(each, WeftError)]
-    if isinstance(findings.target, TargetStatus):
+    if isinstance(findings.target, TargetReport):
         problems += [
             f"portal {each.portal} is not bound: {each.reason};"
             f" see that it is this machine's and free, or choose another in target.portals"
             for each in findings.target.portals
-            if not each.bound
+            if each.missed
         ]
     if isinstance(findings.resources, Resources):
         problems += _troubled(findings.resources)
@@ -156,7 +155,7 @@ def _shape(session: Session, findings: Findings, problems: list[str]) -> Shape:
         "config": str(session.config.source) if session.config.source is not None else None,
         "daemon": _daemon_shape(session, findings),
         "target": target_shape(findings.target)
-        if isinstance(findings.target, TargetStatus)
+        if isinstance(findings.target, TargetReport)
         else {"running": False, "reason": str(findings.target or "the volumes are another machine's")},
         "attaching": {"available": findings.cannot_attach is None, "reason": findings.cannot_attach or ""},
         "pools": _pool_shapes(resources.pools) if resources else None,
@@ -218,11 +217,9 @@ def _summary(session: Session, findings: Findings) -> Shape:
     if isinstance(findings.target, WeftError):
         lines["target"] = "does not answer"
     elif findings.target is not None:
-        lines["target"] = (
-            f"runs, process {findings.target.pid}, {_counted(findings.target.exports, 'export')}"
-        )
+        lines["target"] = f"{findings.target.name}, {_counted(findings.target.exports, 'export')}"
         lines["portals"] = [
-            each.portal if each.bound else f"{each.portal} not bound" for each in findings.target.portals
+            f"{each.portal} not bound" if each.missed else each.portal for each in findings.target.portals
         ]
     if isinstance(resources, Resources):
         lines["pools"] = [_pool_line(view) for view in resources.pools]

@@ -1,4 +1,4 @@
-"""`weft target`: the embedded target's process."""
+"""`weft target`: what shows volumes to hosts, the kernel's target or the embedded one's process."""
 
 import click
 
@@ -7,7 +7,7 @@ from weft.cli.session import Session
 from weft.cli.target_status import ask_target, target_shape
 from weft.embedded.target_process import run_target
 from weft.logs import configure_logging
-from weft.targets.embedded import EmbeddedTarget
+from weft.targets import stop_target
 
 
 @click.group(
@@ -15,9 +15,10 @@ from weft.targets.embedded import EmbeddedTarget
 )
 @click.pass_context
 def target(ctx: click.Context) -> None:
-    """Run, look at or stop the embedded target, which shows volumes to hosts over NVMe/TCP.
+    """Look at or stop the target, which shows volumes to hosts over NVMe fabrics.
 
-    `weft serve` starts it by itself and keeps it running; `weft target` alone runs it in the foreground.
+    It is the kernel's or weft's own, the embedded one, see target.kind in the configuration. `weft serve` starts
+    either by itself; `weft target` alone runs the embedded one in the foreground.
     """
     if ctx.invoked_subcommand is None:
         ctx.invoke(run)
@@ -26,7 +27,7 @@ def target(ctx: click.Context) -> None:
 @target.command("run", examples=("weft target run",))
 @click.pass_obj
 def run(session: Session) -> int:
-    """Run the target in the foreground until SIGTERM or Ctrl-C."""
+    """Run the embedded target in the foreground until SIGTERM or Ctrl-C."""
     configure_logging(session.config.log_level)
     return run_target(session.config)
 
@@ -45,7 +46,7 @@ def status(session: Session) -> None:
 def stop(session: Session) -> None:
     """Stop the target; hosts lose their volumes until it runs again, and a running `weft serve` starts it again.
 
-    Stopping what does not run does nothing.
+    Of the kernel's, what weft has made is removed. Stopping what does not run does nothing.
     """
-    EmbeddedTarget(session.config).stop_target()
+    stop_target(session.config)
     session.output.result({"stopped": True}, "the target has ended")

@@ -11,7 +11,7 @@ import time
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +31,7 @@ from weft.names import check_id, check_nqn, serial_number, subsystem_nqn, volume
 from weft.targets.configfs import Configfs
 from weft.targets.nvmet_devices import DeviceClaims, size_of
 from weft.targets.nvmet_gate import Gate, NftGate
-from weft.targets.nvmet_hosts import NvmetHosts
+from weft.targets.nvmet_hosts import NvmetHosts, Patience
 from weft.targets.nvmet_log import KernelLog, Sessions
 from weft.targets.nvmet_modules import NVMET, Modules, NvmetModules
 from weft.targets.nvmet_ports import NvmetPorts
@@ -63,6 +63,16 @@ class NvmetParts:
     gate: Gate
     sessions: Sessions
     probe: Probe
+    patience: Patience = field(default_factory=Patience)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NvmetStatus:
+    """portals: those that are configured. Without exports none of them listens."""
+
+    exports: int
+    portals: tuple[NvmeofPortal, ...]
+    listening: frozenset[NvmeofPortal]
 
 
 def kernel_parts(config: Config) -> NvmetParts:
@@ -91,7 +101,7 @@ class NvmetTarget:
         self._sessions = parts.sessions
         self._restore = Restore(config.target.restore_seconds)
         self._devices = DeviceClaims()
-        self._hosts = NvmetHosts(parts.configfs, parts.sessions, parts.probe)
+        self._hosts = NvmetHosts(parts.configfs, parts.sessions, parts.probe, parts.patience)
         self._ports = NvmetPorts(
             parts.configfs, config.portal_options(), parts.gate, parts.modules.prepare, self._restore.ready
         )
@@ -122,6 +132,31 @@ class NvmetTarget:
             self._thread = None
         self._sessions.stop()
 
+    def stop_target(self) -> None:
+        """Take everything of weft's out of nvmet; hosts wait until it is made anew. Nothing there: nothing."""
+        own = self._own()
+        self._ports.find()
+        self._ports.hide_all([each.nqn for each in own])
+        for each in own:
+            apply(self._configfs, removal(each.nqn, each))
+        self._hosts.forget_unused()
+
+    def status(self) -> NvmetStatus:
+        """What configfs tells, also of a target that is not started here.
+
+        Raises UnavailableError when nvmet is not there.
+        """
+        if not self._configfs.exists("subsystems"):
+            raise UnavailableError(
+                f"the kernel's target is not set up: there is no {self._configfs.root}; `weft serve` sets it up"
+            )
+        self._ports.find()
+        return NvmetStatus(
+            exports=len(self._own()),
+            portals=self._ports.portals,
+            listening=frozenset(self._ports.listening()),
+        )
+
     def troubles(self) -> Sequence[str]:
         if self._missing is not None:
             return [f"the kernel's target cannot serve yet: {self._missing}"]
@@ -146,7 +181,8 @@ class NvmetTarget:
 
     def expect(self, volume_ids: frozenset[VolumeId]) -> None:
         self._restore.expect(
-            {subsystem_nqn(each, self._prefix) for each in volume_ids}, open_already=self._ports.are_open()
+            {subsystem_nqn(each, self._prefix) for each in volume_ids},
+            open_already=bool(self._ports.listening()),
         )
         self._wake.set()
 
@@ -226,6 +262,8 @@ class NvmetTarget:
         wanted = self._wanted(export, nqn)
         shown = self._ports.showing(nqn) if live is not None else ()
         if live is not None and not wanted.allow_any_host:
+            if live.allow_any_host:
+                self._hosts.close(export.hosts, wanted, live)
             self._hosts.revoke(nqn, live, wanted.hosts, shown, self._qid_max)
         self._make_namespace(export, wanted, live, shown=bool(shown))
         self._hosts.admit(export.hosts, wanted, live)
@@ -328,7 +366,7 @@ class NvmetTarget:
         return waiting or "; ".join(reasons) or "they are being opened"
 
     def _claim_for_others(self, nqn: str) -> None:
-        """Remember what someone else's subsystem shows, as far as it can be told."""
+        """Remember what a subsystem shows, as far as it can be told."""
         for name in self._configfs.names(f"subsystems/{nqn}/namespaces"):
             path = self._configfs.read(f"subsystems/{nqn}/namespaces/{name}/device_path")
             try:
@@ -370,6 +408,16 @@ class NvmetTarget:
         self._hosts.forget_unused()
         self._ports.find()
         self._ports.finish()
+
+    def _own(self) -> list[Subsystem]:
+        """The subsystems that weft made."""
+        return [
+            live
+            for nqn in self._configfs.names("subsystems")
+            if volume_id_of_nqn(nqn, self._prefix) is not None
+            and (live := read_subsystem(self._configfs, nqn)) is not None
+            and live.model == MODEL
+        ]
 
     def _keep(self) -> None:
         pause, next_try = _FIRST_RETRY_SECONDS, 0.0

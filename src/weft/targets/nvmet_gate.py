@@ -7,11 +7,12 @@ that begin a connection: hosts just try again a moment later. The rules are in a
 Also the mark of a crash: a table that is found at a start says that a portal may lack subsystems.
 """
 
+import contextlib
 import logging
 from typing import Final, Protocol
 
 from weft.connection import NvmeofPortal
-from weft.errors import WeftError
+from weft.errors import UnsupportedError, WeftError
 from weft.model import AddressFamily, Transport
 from weft.run import run
 
@@ -52,9 +53,9 @@ class NftGate:
 
     def open(self) -> None:
         # Adding what is there changes nothing, so that deleting never fails.
-        run(
-            ["nft", "-f", "-"], timeout=_SECONDS, stdin=f"add table inet {TABLE}\ndelete table inet {TABLE}\n"
-        )
+        removal = f"add table inet {TABLE}\ndelete table inet {TABLE}\n"
+        with contextlib.suppress(UnsupportedError):  # without nft no gate was ever closed
+            run(["nft", "-f", "-"], timeout=_SECONDS, stdin=removal)
 
     def is_closed(self) -> bool:
         try:

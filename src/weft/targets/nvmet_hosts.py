@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from weft.connection import NvmeofPortal
@@ -26,20 +27,29 @@ from weft.targets.nvmet_tree import (
 
 _log = logging.getLogger(__name__)
 
-_UNDERWAY_SECONDS: Final = 0.1
-"""For a connect that was let in just before its host was taken from the list to appear in the log."""
-_LEAVING_SECONDS: Final = 0.5
-"""For the controllers of a host that has disconnected to end."""
-_ENDING_SECONDS: Final = 5.0
-"""For controllers that were ended to be gone."""
 _POLL_SECONDS: Final = 0.05
 _MOST_PROBED: Final = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """Times in seconds.
+
+    underway: for a connect that was let in just before its host was taken from the list to appear in the log.
+    leaving: for the controllers of a host that has disconnected to end. ending: for controllers that were ended to be
+    gone.
+    """
+
+    underway: float = 0.1
+    leaving: float = 0.5
+    ending: float = 5.0
 
 
 class NvmetHosts:
     """Safe to use from any thread."""
 
-    def __init__(self, configfs: Configfs, sessions: Sessions, probe: Probe) -> None:
+    def __init__(self, configfs: Configfs, sessions: Sessions, probe: Probe, patience: Patience) -> None:
+        self._patience = patience
         self._configfs = configfs
         self._sessions = sessions
         self._probe = probe
@@ -52,6 +62,11 @@ class NvmetHosts:
                 for host in hosts:
                     self._have(host.initiator, host.secrets)
             apply(self._configfs, access_difference(wanted, live))
+
+    def close(self, hosts: Sequence[ExportHost], wanted: Subsystem, live: Subsystem) -> None:
+        """Have a subsystem that lets in any host keep to a list. Ending the others' sessions is left to revoke()."""
+        self._configfs.set_mode(allowed_hosts_path(wanted.nqn), PRIVATE)
+        self.admit(hosts, wanted, live)
 
     def secrets(self, host_nqn: str) -> DhChapSecrets | None:
         found = read_host(self._configfs, host_nqn)
@@ -99,6 +114,13 @@ class NvmetHosts:
 
     def _have(self, host_nqn: str, secrets: DhChapSecrets | None) -> None:
         live = read_host(self._configfs, host_nqn)
+        if (
+            live is not None
+            and not live.is_ours
+            and live.secrets is None
+            and self._configfs.remove_unless_used(host_path(host_nqn))
+        ):
+            live = None  # made by nobody, or by a weft that a crash ended before it could mark it
         if live is None:
             apply(self._configfs, host_difference(host_nqn, None, None))
             if secrets is None:
@@ -118,9 +140,9 @@ class NvmetHosts:
         everyone who is to go is known to have gone.
         """
         asked = next((each for each in portals if each.transport is Transport.TCP), None)
-        time.sleep(_UNDERWAY_SECONDS if staying else 0)
+        time.sleep(self._patience.underway if staying else 0)
         suspects = self._suspects(nqn, staying)
-        if staying and suspects is not None and self._have_ended(suspects, asked, _LEAVING_SECONDS):
+        if staying and suspects is not None and self._have_ended(suspects, asked, self._patience.leaving):
             return
         path = f"{subsystem_path(nqn)}/attr_qid_max"
         if self._configfs.read(path) is None:
@@ -130,7 +152,7 @@ class NvmetHosts:
             )
         _log.info("ending every session with %s; the hosts that may stay connect again", nqn)
         self._configfs.write(path, str(qid_max))
-        if suspects and asked is not None and not self._have_ended(suspects, asked, _ENDING_SECONDS):
+        if suspects and asked is not None and not self._have_ended(suspects, asked, self._patience.ending):
             raise UnavailableError(f"hosts still have sessions with {nqn} that were to end")
 
     def _suspects(self, nqn: str, staying: frozenset[str]) -> list[Controller] | None:

@@ -86,11 +86,6 @@ class NvmetPorts:
                         port.id,
                     )
 
-    def are_open(self) -> bool:
-        """Whether any portal listens."""
-        with self._lock:
-            return any(each.is_open for each in self._ports)
-
     def showing(self, nqn: str) -> tuple[NvmeofPortal, ...]:
         """The portals that lead to a subsystem."""
         return tuple(
@@ -134,6 +129,26 @@ class NvmetPorts:
                 self._configfs.unlink(port.link_path(nqn))
                 if not self._ready():
                     self._remove(port)
+
+    def hide_all(self, nqns: Sequence[str]) -> None:
+        """Unlink subsystems everywhere, and remove the ports that are weft's.
+
+        Behind the gate: a host that finds no portal tries again later, one that finds a portal without its subsystem
+        gives up.
+        """
+        with self._lock:
+            for port in self._ports:
+                if port.id is None:
+                    continue
+                self._gate.close(port.portal)
+                for nqn in nqns:
+                    self._configfs.unlink(port.link_path(nqn))
+                self._remove(port)
+            self._gate.open()
+
+    def listening(self) -> tuple[NvmeofPortal, ...]:
+        with self._lock:
+            return tuple(each.portal for each in self._ports if each.is_open)
 
     def unopened(self) -> tuple[NvmeofPortal, ...]:
         """The portals that are still to be opened for the first time."""
@@ -254,8 +269,8 @@ class NvmetPorts:
         raise UnsupportedError("nvmet has no port id left")
 
     def _is_half_made(self, port_id: str) -> bool:
-        path = f"{_PORTS}/{port_id}"
-        return self._configfs.is_private(path) and not self._configfs.read(f"{path}/addr_trtype")
+        """Whether a crash of weft has left it so: no other program makes ports with these ids."""
+        return not self._configfs.read(f"{_PORTS}/{port_id}/addr_trtype")
 
     def _find_all(self) -> dict[tuple[str, ...], str]:
         return {self._address_of(port_id): port_id for port_id in self._configfs.names(_PORTS)}
@@ -270,11 +285,15 @@ class NvmetPorts:
         return (transport, read("addr_traddr"), read("addr_trsvcid"))
 
     def _remove(self, port: _Port) -> None:
-        port.is_open = False
+        """Of weft's own, unless something is still linked to it; in somebody else's nothing is changed."""
+        if self._configfs.is_private(port.path):
+            if not self._configfs.remove_unless_used(port.path):
+                return
+            port.id = None
+            port.is_open = False
+        else:
+            port.is_open = bool(self._configfs.names(f"{port.path}/subsystems"))
         port.trouble = ""
-        if port.id is not None and self._configfs.is_private(port.path):
-            self._configfs.remove_unless_used(port.path)
-        port.id = None
 
 
 def _address(portal: NvmeofPortal) -> tuple[str, ...]:
