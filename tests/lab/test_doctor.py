@@ -8,6 +8,8 @@ import pytest
 
 from lab import Lab, Vm
 
+pytestmark = pytest.mark.timeout(1500)  # four examinations, each of which loads all of weft in a slow VM
+
 CONFIG = """
 [target]
 portals = ["{first}:4420", "{second}:4420", "rdma://{first}:4420"]

@@ -18,6 +18,7 @@ from weft.errors import PermissionDeniedError, UnavailableError, WeftError
 from weft.kernel import Kernel
 from weft.rdma import Addresses, RdmaLink, interface_addresses, rdma_links
 from weft.run import Completed, run
+from weft.targets import why_not_nvmet
 
 COMMAND_SECONDS: Final = 10.0
 _ANSWER_SECONDS: Final = 5.0
@@ -134,13 +135,9 @@ def this_machine() -> Machine:
         why_no_daemon=_why_no_daemon,
         why_no_node=_why_no_node,
         embedded_portals=_embedded_portals,
-        why_not_nvmet=_why_not_nvmet,
+        why_not_nvmet=why_not_nvmet,
         why_not_kernel=why_not_kernel,
     )
-
-
-def _why_not_nvmet(_config: Config) -> str | None:
-    return "this version of weft has the embedded target alone"
 
 
 def _why_no_daemon(config: Config) -> str | None:
