@@ -14,7 +14,10 @@ from weft.run import start_daemon
 
 _POLL: Final = 0.05
 _PASSING: Final = 2.0
-"""For how long a process may have the device open before it counts: udev looks at each device that was written to."""
+"""For how long a process may have the device open before it counts."""
+_UDEV_PASSING: Final = 20.0
+_UDEV: Final = ("(udev-worker) ", "systemd-udevd ", "udevd ")
+"""udev looks at each device that comes, or that was open for writing, for as long as the machine is busy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,16 +34,19 @@ class BlockDevice:
 
         Raises ConflictError naming what uses it. The device's target must answer, else this may wait for it.
         """
-        self._refuse_users()
+        if lasting := self._lasting_users():
+            raise self._in_use(lasting)
         try:
             # Not for writing: udev would look at the device again after the close.
             descriptor = os.open(self.node, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC)
         except OSError as error:
             if error.errno == errno.EBUSY:
-                raise self._in_use(self.users() or ["another namespace's mount, or the kernel"]) from None
+                raise self._in_use(
+                    self._lasting_users() or ["a mount of another namespace, or the kernel"]
+                ) from None
             raise UnavailableError(f"{self.node} cannot be opened: {error.strerror}") from error
         try:
-            self._refuse_users(descriptor)
+            self._refuse_processes(descriptor)
             yield
         finally:
             os.close(descriptor)
@@ -59,18 +65,12 @@ class BlockDevice:
         if code != 0:
             raise UnavailableError(f"{self.node} cannot be flushed: the target did not take what was written")
 
-    def users(self) -> list[str]:
-        """What uses the device or a partition of it, for a person: mounts, swap, devices upon it, and processes."""
-        return [*self._lasting_users(), *self._processes()]
-
-    def _refuse_users(self, claim: int | None = None) -> None:
-        lasting = self._lasting_users()
-        if lasting:
-            raise self._in_use(lasting)
-        deadline = time.monotonic() + _PASSING
-        while passing := self._processes(claim):
-            if time.monotonic() >= deadline:
-                raise self._in_use(passing)
+    def _refuse_processes(self, claim: int) -> None:
+        began = time.monotonic()
+        while users := self._processes(claim):
+            patience = _UDEV_PASSING if all(each.startswith(_UDEV) for each in users) else _PASSING
+            if time.monotonic() >= began + patience:
+                raise self._in_use(users)
             time.sleep(_POLL)
 
     def _in_use(self, users: list[str]) -> ConflictError:
@@ -114,31 +114,30 @@ class BlockDevice:
     def _nodes(self, parts: dict[str, str]) -> set[str]:
         return {str(self.node.parent / name) for name in parts.values()}
 
-    def _processes(self, claim: int | None = None) -> list[str]:
-        nodes, proc = self._nodes(self._parts()), self.root / "proc"
+    def _processes(self, claim: int) -> list[str]:
+        """claim: the descriptor of this process that does not count."""
+        nodes, proc = self._nodes(self._parts()), str(self.root / "proc")
+        ours = f"{proc}/{os.getpid()}/fd/{claim}"
         return sorted(
-            f"{_read(process / 'comm').strip() or 'a process'} ({process.name})"
-            for process in (proc / name for name in _entries(proc) if name.isdigit())
-            if _has_open(process, nodes, claim)
+            f"{_read(Path(proc, pid, 'comm')).strip() or 'a process'} ({pid})"
+            for pid in _entries(proc)
+            if pid.isdigit() and _has_open(f"{proc}/{pid}/fd", nodes, ours)
         )
 
 
-def _has_open(process: Path, nodes: set[str], claim: int | None) -> bool:
-    """claim: the descriptor of this process that does not count."""
-    ours = str(claim) if process.name == str(os.getpid()) else None
-    for descriptor in _entries(process / "fd"):
-        if descriptor == ours:
-            continue
+def _has_open(directory: str, nodes: set[str], ours: str) -> bool:
+    """Without path objects: a machine has very many descriptors."""
+    for name in _entries(directory):
+        descriptor = f"{directory}/{name}"
         try:
-            target = os.readlink(process / "fd" / descriptor)  # noqa: PTH115 -- there are very many
+            if os.readlink(descriptor) in nodes and descriptor != ours:  # noqa: PTH115
+                return True
         except OSError:
             continue
-        if target in nodes:
-            return True
     return False
 
 
-def _entries(directory: Path) -> list[str]:
+def _entries(directory: Path | str) -> list[str]:
     try:
         return os.listdir(directory)  # noqa: PTH208 -- names are all that is wanted
     except OSError:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from weft.config import HostSection
-from weft.connection import NvmeofConnection, NvmeofPortal
+from weft.connection import NvmeofPortal
 from weft.errors import (
     CommandError,
     ConflictError,
@@ -54,7 +54,7 @@ _WRONG_KEY: Final = frozenset({errno.EKEYREJECTED, errno.ENOKEY, errno.EACCES})
 class ConnectRequest:
     """One controller to be made: a portal, the subsystem behind it, who asks, and how patient it is to be.
 
-    host_key and controller_key: for DH-HMAC-CHAP; they are in no repr.
+    second: although this host has a connection to the subsystem by this portal already.
     """
 
     portal: NvmeofPortal
@@ -62,14 +62,7 @@ class ConnectRequest:
     identity: HostIdentity
     host: HostSection
     secrets: DhChapSecrets | None = field(default=None, repr=False)
-
-    @classmethod
-    def of(
-        cls, connection: NvmeofConnection, portal: NvmeofPortal, identity: HostIdentity, host: HostSection
-    ) -> "ConnectRequest":
-        return cls(
-            portal=portal, nqn=connection.nqn, identity=identity, host=host, secrets=connection.secrets
-        )
+    second: bool = False
 
     def options(self) -> str:
         """What is written to /dev/nvme-fabrics; as secret as the keys in it.
@@ -92,7 +85,8 @@ class ConnectRequest:
             options["dhchap_secret"] = _checked_key("dhchapSecret", self.secrets.host_key)
             if self.secrets.controller_key is not None:
                 options["dhchap_ctrl_secret"] = _checked_key("dhchapCtrlSecret", self.secrets.controller_key)
-        return ",".join(f"{name}={value}" for name, value in options.items())
+        words = [f"{name}={value}" for name, value in options.items()]
+        return ",".join([*words, "duplicate_connect"] if self.second else words)
 
 
 class Fabrics:
@@ -113,13 +107,10 @@ class Fabrics:
         options = request.options().encode()
         self._load(FABRICS_MODULE)
         self._load(MODULES[request.portal.transport])
+        if request.secrets is not None:
+            self._require_authentication()
+        descriptor = self._open()
         try:
-            descriptor = os.open(self._device, os.O_RDWR | os.O_CLOEXEC)
-        except OSError as error:
-            raise UnsupportedError(f"{self._device} cannot be opened: {error.strerror}") from error
-        try:
-            if request.secrets is not None:
-                self._require_authentication(descriptor)
             os.write(descriptor, options)
             answer = os.read(descriptor, _LONGEST_ANSWER).decode(errors="replace")
         except OSError as error:
@@ -142,12 +133,21 @@ class Fabrics:
         except CommandError as error:
             raise UnsupportedError(f"the kernel module {module} cannot be loaded: {error}") from error
 
-    def _require_authentication(self, descriptor: int) -> None:
-        """Read before anything was written, the device tells which options it knows (from Linux 5.17)."""
+    def _open(self) -> int:
+        try:
+            return os.open(self._device, os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:
+            raise UnsupportedError(f"{self._device} cannot be opened: {error.strerror}") from error
+
+    def _require_authentication(self) -> None:
+        """A descriptor by which nothing was written tells the options that the kernel knows (from Linux 5.17)."""
+        descriptor = self._open()
         try:
             known = os.read(descriptor, _LONGEST_ANSWER).decode(errors="replace")
         except OSError:
             return
+        finally:
+            os.close(descriptor)
         if "dhchap_secret" not in known:
             raise UnsupportedError(
                 "this host is to authenticate itself, and its kernel cannot (CONFIG_NVME_HOST_AUTH is missing;"

@@ -59,15 +59,16 @@ class KernelPaths:
     ) -> None:
         """Have a controller for each of the portals, the best first; without native multipath one for all.
 
-        A portal that fails while another works is left out, and the log tells of it. When none works the error is the
-        most telling one.
+        A controller with other keys than the connection's does not count, see replaced. A portal that fails while
+        another works is left out, and the log tells of it. When none works the error is the most telling one.
         """
         self._wait_for_ending(connection.nqn, identity.nqn)
         existing = self.of(connection.nqn, identity.nqn)
         several = self._sysfs.native_multipath()
         if existing and not several:
             return
-        there = {each.portal for each in existing}
+        stale = self._stale(connection, existing)
+        there = {each.portal for each in existing if each not in stale}
         missing = [portal for portal in portals if portal not in there]
         candidates = reachable(missing, _PROBE_TIMEOUT) if len(portals) > 1 else tuple(missing)
         failures: dict[NvmeofPortal, WeftError] = {
@@ -75,20 +76,46 @@ class KernelPaths:
             for portal in missing
             if portal not in candidates
         }
-        works = bool(existing)
+        works = bool(there)
         for portal in candidates:
+            request = ConnectRequest(
+                portal=portal,
+                nqn=connection.nqn,
+                identity=identity,
+                host=host,
+                secrets=connection.secrets,
+                second=any(each.portal == portal for each in stale),
+            )
             try:
-                self._connect(ConnectRequest.of(connection, portal, identity, host))
+                self._connect(request)
             except (UnavailableError, PermissionDeniedError) as error:
                 failures[portal] = error
                 continue
             works = True
             if not several:
                 break
-        if not works:
+        if failures and not works:
             raise _most_telling(failures)
         for failure in failures.values():
             _log.warning("volume %s has one path less: %s", connection.volume_id, failure)
+
+    def replaced(self, connection: NvmeofConnection, host_nqn: str) -> list[Controller]:
+        """Controllers with other keys than the connection's, by portals that have one with these keys as well.
+
+        Keys are replaced by a new path beside the old one and not by writing dhchap_secret and dhchap_ctrl_secret in
+        sysfs: writing the first of two that have changed begins an authentication that must fail, the target ends the
+        controller for it, and Linux 6.12 may then wait for ever (the reset for the authentication, and that for the
+        reset).
+        """
+        existing = self.of(connection.nqn, host_nqn)
+        stale = self._stale(connection, existing)
+        fresh = {each.portal for each in existing if each not in stale and each.live}
+        return [each for each in stale if each.portal in fresh]
+
+    def _stale(self, connection: NvmeofConnection, controllers: Sequence[Controller]) -> list[Controller]:
+        if connection.secrets is None:
+            return []
+        return [each for each in controllers if not self._sysfs.holds(each, connection.secrets)]
 
     def end(self, controllers: Sequence[Controller], devices: Iterable[str] = ()) -> None:
         """Disconnect controllers, and see that they and the devices are gone. Raises UnavailableError if they stay."""

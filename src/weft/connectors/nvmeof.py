@@ -23,6 +23,7 @@ from weft.errors import (
     NotFoundError,
     PermissionDeniedError,
     UnavailableError,
+    UnsupportedError,
     WeftError,
 )
 from weft.model import HostIdentity, Initiator, Protocol, VolumeId
@@ -117,13 +118,14 @@ class NvmeofConnector:
             was_attached = bool(self._namespaces(connection))
             self._records.write(connection)
             try:
-                self._replace_secrets(connection)
                 self._paths.add(connection, portals, identity, self._config.host)
-                return self._wait_for_device(connection)
+                node = self._wait_for_device(connection)
+                self._end_replaced(connection)
             except BaseException:
                 if not was_attached:
                     self._undo(connection)
                 raise
+            return node
 
     def extend(self, connection: NvmeofConnection) -> int:
         """Have the device and all its paths be as large as the target says; returns that size, in bytes.
@@ -174,15 +176,21 @@ class NvmeofConnector:
             self._records.remove(connection.volume_id)
 
     def update_secrets(self, connection: NvmeofConnection) -> None:
-        """Put the connection's keys into force on every path, while I/O goes on.
+        """Have the connection's keys used on every path while I/O goes on: attach does that to an attached volume.
 
-        The target must know them already; with the old ones a path that is lost would not come back. Raises
-        NotFoundError when the volume is not attached, UnavailableError when the kernel refuses.
+        The target must know them already, and a path that is lost before this does not come back with the old ones.
+        Raises NotFoundError when the volume is not attached, UnsupportedError without native multipath, else what
+        attach raises.
         """
         check_id("volumeId", connection.volume_id)
-        if not self._controllers(connection):
+        if not self._namespaces(connection):
             raise NotFoundError(f"volume {connection.volume_id} is not attached to this host")
-        self._replace_secrets(connection)
+        if not self._sysfs.native_multipath():
+            raise UnsupportedError(
+                f"the keys of volume {connection.volume_id} cannot be replaced while it is attached, for"
+                " nvme_core.multipath is off: detach it and attach it again"
+            )
+        self.attach(connection)
 
     def _survey(self) -> Iterator[KernelAttachment]:
         """Whatever was recorded, and every connection of this host to a subsystem with the configured prefix."""
@@ -232,8 +240,12 @@ class NvmeofConnector:
             )
 
     def _wait_for_device(self, connection: NvmeofConnection) -> Path:
+        controllers = self._controllers(connection)
+
         def look() -> Path | None:
-            device = one_device(self._namespaces(connection), connection.volume_id)
+            device = one_device(
+                self._sysfs.namespaces(controllers, connection.volume_id), connection.volume_id
+            )
             if device is None or self._sysfs.size(device) == 0:
                 return None
             return self._sysfs.node(device)
@@ -245,6 +257,23 @@ class NvmeofConnector:
                 f" within {_DEVICE_TIMEOUT:g} s: the subsystem does not show a namespace with that uuid"
             )
         return node
+
+    def _end_replaced(self, connection: NvmeofConnection) -> None:
+        """Once the paths with the new keys show the volume: until then the old ones carry its I/O."""
+        old = self._paths.replaced(connection, self.identity().nqn)
+        if not old:
+            return
+        new = [each for each in self._controllers(connection) if each.live and each not in old]
+
+        def all_shown() -> bool | None:
+            return True if len(self._sysfs.namespaces(new, connection.volume_id)) == len(new) else None
+
+        if wait_for(all_shown, _DEVICE_TIMEOUT) is None:
+            raise UnavailableError(
+                f"volume {connection.volume_id} keeps its paths with the old keys: a path with the new ones does not"
+                f" show it within {_DEVICE_TIMEOUT:g} s; try again"
+            )
+        self._paths.end(old)
 
     def _undo(self, connection: NvmeofConnection) -> None:
         """After an attach that failed; its own failure is what the caller must know."""
@@ -290,11 +319,6 @@ class NvmeofConnector:
     def _size_by(self, namespace: Namespace) -> int:
         found = identify_namespace(self._sysfs.character_node(namespace.controller), namespace.nsid)
         return found.nsze * found.block_size
-
-    def _replace_secrets(self, connection: NvmeofConnection) -> None:
-        if connection.secrets is not None:
-            for each in self._controllers(connection):
-                self._sysfs.replace_secrets(each, connection.secrets)
 
 
 def _require_own(connection: NvmeofConnection, identity: HostIdentity) -> None:

@@ -144,32 +144,28 @@ class Sysfs:
 
         Raises UnavailableError when the kernel refuses.
         """
-        self._write(controller, "delete_controller", "1")
+        self._trigger(controller, "delete_controller")
 
     def rescan(self, controller: Controller) -> None:
         """Have the kernel look at the namespaces anew; it does so after this has returned."""
-        self._write(controller, "rescan_controller", "1")
+        self._trigger(controller, "rescan_controller")
 
-    def replace_secrets(self, controller: Controller, secrets: DhChapSecrets) -> bool:
-        """Authenticate anew with other keys while I/O goes on; returns whether the keys were others.
+    def holds(self, controller: Controller, secrets: DhChapSecrets) -> bool:
+        """Whether the controller would authenticate by these keys when it has to connect again."""
+        directory = self._controllers / controller.name
+        return all(
+            _read(directory / attribute) == key
+            for attribute, key in (
+                ("dhchap_secret", secrets.host_key),
+                ("dhchap_ctrl_secret", secrets.controller_key or "none"),
+            )
+        )
 
-        The controller's key comes first: writing either begins the authentication (drivers/nvme/host/sysfs.c).
-        """
-        changed = False
-        for attribute, key in (
-            ("dhchap_ctrl_secret", secrets.controller_key),
-            ("dhchap_secret", secrets.host_key),
-        ):
-            if key is not None and _read(self._controllers / controller.name / attribute) != key:
-                self._write(controller, attribute, key)
-                changed = True
-        return changed
-
-    def _write(self, controller: Controller, attribute: str, value: str) -> None:
+    def _trigger(self, controller: Controller, attribute: str) -> None:
         try:
             descriptor = os.open(self._controllers / controller.name / attribute, os.O_WRONLY | os.O_CLOEXEC)
             try:
-                os.write(descriptor, value.encode())
+                os.write(descriptor, b"1")
             finally:
                 os.close(descriptor)
         except OSError as error:
@@ -177,7 +173,7 @@ class Sysfs:
                 return
             raise UnavailableError(
                 f"the kernel refuses {attribute} of controller {controller.name}: {error.strerror}"
-            ) from None  # what was written may be a key
+            ) from error
 
     def _names(self) -> list[str]:
         names = [name for name in _entries(self._controllers) if _CONTROLLER.fullmatch(name)]
@@ -185,8 +181,11 @@ class Sysfs:
 
     def _controller(self, name: str, wanted: str | None) -> Controller | None:
         directory = self._controllers / name
-        nqn, host_nqn = _read(directory / "subsysnqn"), _read(directory / "hostnqn")
-        if nqn is None or host_nqn is None or wanted not in {None, nqn}:  # PCIe controllers have no hostnqn
+        nqn = _read(directory / "subsysnqn")
+        if nqn is None or wanted not in {None, nqn}:
+            return None
+        host_nqn = _read(directory / "hostnqn")
+        if host_nqn is None:  # a PCIe controller
             return None
         address = dict(
             pair.split("=", 1) for pair in (_read(directory / "address") or "").split(",") if "=" in pair

@@ -1,0 +1,155 @@
+"""The kernel's NVMe host as a folder of files, which can be killed at any step that it takes."""
+
+import shutil
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from weft.connection import NvmeofPortal
+from weft.connectors.fabrics import ConnectRequest, Fabrics
+from weft.connectors.sysfs import Controller, Sysfs
+from weft.errors import ConflictError, UnavailableError, WeftError
+from weft.model import Transport, VolumeId
+
+SIZE = 16 * 2**20
+
+
+class KilledError(BaseException):
+    """The process ends here. Until the kernel is revived, nothing more is done."""
+
+
+@dataclass
+class FakeKernel:
+    """volumes: by subsystem NQN, what is behind it. failing: portals that answer with an error.
+
+    kill_at: the number of the step, from 1 on, before which the process is killed.
+    """
+
+    root: Path
+    volumes: dict[str, VolumeId] = field(default_factory=dict)
+    failing: dict[NvmeofPortal, WeftError] = field(default_factory=dict)
+    kill_at: int = 0
+    steps: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        for directory in (
+            "sys/class/nvme",
+            "sys/class/block",
+            "dev",
+            "proc/self",
+            "sys/module/nvme_core/parameters",
+        ):
+            (self.root / directory).mkdir(parents=True)
+        (self.root / "proc/self/mountinfo").write_text("")
+        self.set_multipath("Y")
+
+    def set_multipath(self, value: str) -> None:
+        (self.root / "sys/module/nvme_core/parameters/multipath").write_text(f"{value}\n")
+
+    def step(self) -> None:
+        self.steps += 1
+        if self.kill_at and self.steps >= self.kill_at:
+            raise KilledError
+
+    def revive(self) -> None:
+        self.kill_at, self.steps = 0, 0
+
+    def add_controller(self, request: ConnectRequest) -> str:
+        directory = self.root / "sys/class/nvme"
+        number = next(each for each in range(100) if not (directory / f"nvme{each}").exists())
+        made = directory / f"nvme{number}"
+        made.mkdir()
+        portal = request.portal
+        address = f"traddr={portal.address},trsvcid={portal.port},src_addr=192.0.2.9"
+        attributes = {
+            "subsysnqn": request.nqn,
+            "hostnqn": request.identity.nqn,
+            "hostid": request.identity.id,
+            "transport": portal.transport,
+            "address": "" if portal.transport is Transport.LOOP else address,
+            "state": "live",
+            "dhchap_secret": request.secrets.host_key if request.secrets else "none",
+            "dhchap_ctrl_secret": (request.secrets.controller_key if request.secrets else None) or "none",
+        }
+        for name, value in attributes.items():
+            (made / name).write_text(f"{value}\n")
+        return made.name
+
+    def show_namespace(self, name: str, nqn: str) -> None:
+        head = f"nvme{list(self.volumes).index(nqn)}n1"
+        path = self.root / "sys/class/nvme" / name / head.replace("n1", f"c{name.removeprefix('nvme')}n1")
+        path.mkdir()
+        attributes = {"uuid": self.volumes[nqn], "nsid": "1", "size": str(SIZE // 512)}
+        for each, value in attributes.items():
+            (path / each).write_text(f"{value}\n")
+        block = self.root / "sys/class/block" / head
+        block.mkdir(exist_ok=True)
+        (block / "size").write_text(f"{SIZE // 512}\n")
+        (block / "dev").write_text("259:0\n")
+        (self.root / "dev" / head).touch()
+
+    def remove_controller(self, name: str) -> None:
+        with self.lock:
+            self._remove_controller(name)
+
+    def _remove_controller(self, name: str) -> None:
+        shutil.rmtree(self.root / "sys/class/nvme" / name)
+        heads = {
+            f"{path.name.partition('c')[0]}n1"
+            for path in (self.root / "sys/class/nvme").glob("nvme*/nvme*c*n1")
+        }
+        for block in (self.root / "sys/class/block").iterdir():
+            if block.name not in heads:
+                shutil.rmtree(block)
+                (self.root / "dev" / block.name).unlink()
+
+    def left(self) -> list[str]:
+        """Everything of controllers and devices that is there."""
+        places: Iterable[str] = ("sys/class/nvme", "sys/class/block", "dev")
+        return sorted(each.name for place in places for each in (self.root / place).iterdir())
+
+
+class FakeSysfs(Sysfs):
+    def __init__(self, kernel: FakeKernel) -> None:
+        super().__init__(kernel.root)
+        self._fake = kernel
+
+    def node(self, device: str) -> Path | None:
+        """An ordinary file stands for it."""
+        path = self._fake.root / "dev" / device
+        return path if path.exists() else None
+
+    def delete(self, controller: Controller) -> None:
+        """In threads, which cannot be killed: they fail instead."""
+        try:
+            self._fake.step()
+        except KilledError:
+            raise UnavailableError("the process is killed") from None
+        self._fake.remove_controller(controller.name)
+
+    def rescan(self, controller: Controller) -> None:
+        """Sizes are what they are."""
+
+
+class FakeFabrics(Fabrics):
+    def __init__(self, kernel: FakeKernel) -> None:
+        super().__init__(kernel.root)
+        self._fake = kernel
+        self.requests: list[ConnectRequest] = []
+
+    def connect(self, request: ConnectRequest) -> str:
+        self._fake.step()
+        self.requests.append(request)
+        if request.portal in self._fake.failing:
+            raise self._fake.failing[request.portal]
+        if request.nqn not in self._fake.volumes:
+            raise UnavailableError(f"{request.nqn} is not there")
+        existing = FakeSysfs(self._fake).controllers(request.nqn)
+        if not request.second and any(each.portal == request.portal for each in existing):
+            raise ConflictError("already connected")
+        name = self._fake.add_controller(request)
+        self._fake.show_namespace(name, request.nqn)
+        self._fake.step()
+        return name
