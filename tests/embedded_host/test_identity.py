@@ -11,6 +11,7 @@ import pytest
 
 from weft.config import Config, ConfigFile, HostSection, check_config
 from weft.embedded.host import HostIdentity, load_identity
+from weft.embedded.host.identity import publish_identity
 from weft.errors import DataError, InvalidValueError
 from weft.names import host_nqn
 
@@ -53,6 +54,34 @@ def test_an_identity_is_made_once_and_kept_for_its_owner_alone(tmp_path: Path) -
     kept = tmp_path / "data" / "host-identity"
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     assert [each.name for each in kept.parent.iterdir()] == ["host-identity"]
+
+
+def test_a_published_identity_is_the_systems_from_then_on(tmp_path: Path) -> None:
+    directory = tmp_path / "nvme"
+    identity = load_identity(_config(tmp_path), directory)
+    publish_identity(identity, directory)
+    assert {each.name: each.read_text() for each in directory.iterdir()} == {
+        "hostnqn": f"{identity.nqn}\n",
+        "hostid": f"{identity.id}\n",
+    }
+    assert {stat.S_IMODE(each.stat().st_mode) for each in directory.iterdir()} == {0o644}
+    assert load_identity(_config(tmp_path), directory) == identity
+
+
+def test_an_interrupted_publication_is_completed(tmp_path: Path) -> None:
+    directory = tmp_path / "nvme"
+    identity = load_identity(_config(tmp_path), directory)
+    publish_identity(identity, directory)
+    (directory / "hostnqn").unlink()
+    assert load_identity(_config(tmp_path), directory) == identity
+    publish_identity(identity, directory)
+    assert (directory / "hostnqn").read_text() == f"{identity.nqn}\n"
+
+
+def test_an_identity_that_is_published_already_is_not_replaced(tmp_path: Path) -> None:
+    directory = _system(tmp_path)
+    publish_identity(HostIdentity(nqn=host_nqn(ID), id=ID), directory)
+    assert (directory / "hostnqn").read_text() == f"{NQN}\n"
 
 
 @pytest.mark.parametrize("missing", ["hostnqn", "hostid"])

@@ -69,16 +69,20 @@ class ConnectRequest:
 
         Raises InvalidValueError for a key that is none: the kernel would take it, and a comma in it would end it.
         """
-        options = {"nqn": self.nqn, "transport": self.portal.transport.value}
-        if self.portal.transport is not Transport.LOOP:
-            options |= {"traddr": self.portal.address, "trsvcid": str(self.portal.port)}
-        options |= {
+        options = {
+            "nqn": self.nqn,
+            "transport": self.portal.transport.value,
             "hostnqn": self.identity.nqn,
             "hostid": self.identity.id,
-            "ctrl_loss_tmo": str(math.ceil(self.host.controller_loss_timeout)),
-            "reconnect_delay": str(max(1, math.ceil(self.host.reconnect_delay))),
             "keep_alive_tmo": str(max(1, math.ceil(self.host.keep_alive))),
         }
+        if self.portal.transport is not Transport.LOOP:  # it takes none of these, and cannot be lost
+            options |= {
+                "traddr": self.portal.address,
+                "trsvcid": str(self.portal.port),
+                "ctrl_loss_tmo": str(math.ceil(self.host.controller_loss_timeout)),
+                "reconnect_delay": str(max(1, math.ceil(self.host.reconnect_delay))),
+            }
         if self.host.io_queues:
             options["nr_io_queues"] = str(self.host.io_queues)
         if self.secrets is not None:
