@@ -56,11 +56,16 @@ class Lab:
         vms: Sequence[str] = DEFAULT_VMS,
         *,
         name: str | None = None,
+        icount: bool = False,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """name: what the lab's folder below `runs_folder` is called, for people; without it some unused name."""
+        """name: what the lab's folder below `runs_folder` is called, for people; without it some unused name.
+
+        icount: VMs whose clocks count instructions, see `Vm`; they are booted, in half a minute.
+        """
         self._names = tuple(dict.fromkeys(vms))
         self._name = name
+        self._icount = icount
         self._say = say
         self._cleanup = contextlib.ExitStack()
         self.vms: Mapping[str, Vm] = {}
@@ -72,7 +77,10 @@ class Lab:
         with contextlib.ExitStack() as stack:
             self.folder = stack.enter_context(_own_folder(self._name))
             self.wires = {name: stack.enter_context(Wire(name)) for name in WIRES}
-            vms = {name: Vm(name, built=built, folder=self.folder, wires=self.wires) for name in self._names}
+            vms = {
+                name: Vm(name, built=built, folder=self.folder, wires=self.wires, icount=self._icount)
+                for name in self._names
+            }
             for vm in vms.values():
                 stack.callback(vm.kill)
             self.vms = vms

@@ -1,11 +1,12 @@
 """One QEMU process: its command line, its monitor and its end."""
 
+import contextlib
 import json
 import re
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,12 @@ DATA_DISKS = 4
 DATA_DISK_BYTES = 4 << 30
 MEMORY_MIB = 1024
 CPUS = 2
-KERNEL_COMMAND_LINE = "console=ttyS0 net.ifnames=0 mitigations=off panic=30 systemd.show_status=false systemd.log_target=journal"
+KERNEL_COMMAND_LINE = (
+    "console=ttyS0 net.ifnames=0 panic=30 systemd.show_status=false systemd.log_target=journal"
+    # what costs an emulated machine time and shows nothing about weft
+    " mitigations=off no5lvl audit=0 apparmor=0 nowatchdog cryptomgr.notests"
+)
+MEASURE_WORD = "lab.measure"  # on the kernel's command line: what the recipe's lab-measure.service waits for
 # A saved state fits the devices that it was saved with, at the places where they were: all of them are given here,
 # because q35 takes no device into a running machine. The recipe's .link files name the NICs by these places.
 _FIRST_DISK, _FIRST_NIC = 0x04, 0x10
@@ -37,48 +43,63 @@ class Machine:
     data_disks: Sequence[Path]  # raw, DATA_DISKS of them
     macs: Sequence[str]  # of each NIC in WIRES
     folder: Path  # for the console's log, the monitor and the process's identity
+    icount: bool = False  # one processor, and time that counts its instructions
 
 
-def command_line(machine: Machine, wire_fds: Mapping[str, int], state: Path | None = None) -> list[str]:
-    """QEMU's arguments. wire_fds gives the datagram socket of each wire; state is a RAM snapshot to go on from."""
-    arguments = [PROGRAM, "-name", machine.name, "-nodefaults", "-display", "none"]
-    arguments += ["-machine", "q35", "-accel", "tcg,thread=multi,tb-size=256", "-cpu", "max"]
-    arguments += ["-smp", str(CPUS), "-m", f"{MEMORY_MIB}M", "-rtc", "base=utc"]
-    arguments += [
-        "-kernel",
-        str(machine.kernel),
-        "-initrd",
-        str(machine.initrd),
-        "-append",
-        KERNEL_COMMAND_LINE,
-    ]
+def command_line(
+    machine: Machine, wire_fds: Mapping[str, int], *, state: Path | None = None, measured: Path | None = None
+) -> list[str]:
+    """QEMU's arguments. wire_fds gives the datagram socket of each wire.
+
+    state is a RAM snapshot to go on from. measured has the VM run what `Vm.measure` left in it, and takes its output.
+    """
+    kernel_command_line = KERNEL_COMMAND_LINE + (f" {MEASURE_WORD}" if measured else "")
+    arguments = [PROGRAM, "-name", machine.name, "-nodefaults", "-display", "none", "-rtc", "base=utc"]
+    arguments += ["-machine", "q35,smm=off,vmport=off", "-cpu", "max,-smap,-la57", "-m", f"{MEMORY_MIB}M"]
+    if machine.icount:
+        arguments += ["-accel", "tcg,thread=single,tb-size=256", "-icount", "shift=1,sleep=off", "-smp", "1"]
+    else:
+        arguments += ["-accel", "tcg,thread=multi,tb-size=256", "-smp", str(CPUS)]
+    arguments += ["-kernel", str(machine.kernel), "-initrd", str(machine.initrd)]
+    arguments += ["-append", kernel_command_line]
     arguments += ["-serial", f"file:{machine.folder}/{machine.name}.console"]
     arguments += ["-qmp", f"unix:{machine.folder}/{machine.name}.qmp,server=on,wait=off"]
-    arguments += ["-device", "virtio-rng-pci,addr=0x03"]
+    arguments += [*_disks(machine), *_nics(machine, wire_fds)]
+    if measured:
+        arguments += ["-no-reboot", "-serial", f"file:{measured}"]
+    if state:
+        arguments += ["-incoming", f"exec:cat '{state}'"]
+    return arguments
+
+
+def _disks(machine: Machine) -> Iterator[str]:
+    yield from ("-device", "virtio-rng-pci,addr=0x03")
     disks = [("root", machine.root_disk, "qcow2")]
     disks += [(f"disk{number}", disk, "raw") for number, disk in enumerate(machine.data_disks, 1)]
     for place, (name, path, form) in enumerate(disks, _FIRST_DISK):
         # unsafe: survives the end of QEMU, which is the VM's power cut, and saves this machine's disk the flushes
-        arguments += ["-drive", f"if=none,id={name},file={path},format={form},discard=unmap,cache=unsafe"]
-        arguments += ["-device", f"virtio-blk-pci,drive={name},serial={name},addr={place:#x}"]
-    arguments += ["-netdev", "user,id=ssh0,hostfwd=tcp:127.0.0.1:0-:22"]
-    arguments += [
-        "-device",
-        f"virtio-net-pci,netdev=ssh0,mac=52:54:00:00:00:01,romfile=,addr={_FIRST_NIC:#x}",
-    ]
+        yield from ("-drive", f"if=none,id={name},file={path},format={form},discard=unmap,cache=unsafe")
+        yield from ("-device", f"virtio-blk-pci,drive={name},serial={name},addr={place:#x}")
+
+
+def _nics(machine: Machine, wire_fds: Mapping[str, int]) -> Iterator[str]:
+    yield from ("-netdev", "user,id=ssh0,hostfwd=tcp:127.0.0.1:0-:22")
+    yield from ("-device", f"virtio-net-pci,netdev=ssh0,mac=52:54:00:00:00:01,romfile=,addr={_FIRST_NIC:#x}")
     for place, (wire, mac) in enumerate(zip(WIRES, machine.macs, strict=True), _FIRST_NIC + 1):
-        arguments += ["-netdev", f"dgram,id={wire},local.type=fd,local.str={wire_fds[wire]}"]
-        arguments += ["-device", f"virtio-net-pci,netdev={wire},mac={mac},romfile=,addr={place:#x}"]
-    if state is not None:
-        arguments += ["-incoming", f"exec:cat '{state}'"]
-    return arguments
+        yield from ("-netdev", f"dgram,id={wire},local.type=fd,local.str={wire_fds[wire]}")
+        yield from ("-device", f"virtio-net-pci,netdev={wire},mac={mac},romfile=,addr={place:#x}")
 
 
 class Qemu:
     """A running QEMU. `stop` ends it as a power cut would end the VM."""
 
     def __init__(
-        self, machine: Machine, wires: Mapping[str, socket.socket], state: Path | None = None
+        self,
+        machine: Machine,
+        wires: Mapping[str, socket.socket],
+        *,
+        state: Path | None = None,
+        measured: Path | None = None,
     ) -> None:
         """Starts it; with a saved state the VM goes on from there as soon as it is read.
 
@@ -90,7 +111,7 @@ class Qemu:
         (machine.folder / f"{machine.name}.qmp").unlink(missing_ok=True)
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                command_line(machine, fds, state),
+                command_line(machine, fds, state=state, measured=measured),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -148,6 +169,12 @@ class Qemu:
         self.execute("quit")
         self._process.wait(_QUIT_SECONDS)
         self.stop()
+
+    def wait(self, timeout: float) -> bool:
+        """Whether the VM has switched itself off within timeout seconds."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout)
+        return not self.is_alive
 
     def stop(self) -> None:
         """End QEMU now. Idempotent."""

@@ -1,12 +1,13 @@
 """One virtual machine of the lab."""
 
+import dataclasses
 import enum
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from lab.errors import LabError
+from lab.errors import CommandFailedError, LabError
 from lab.identity import Identity, personality
 from lab.layers import BOOT_SECONDS, Built, make_data_disk, make_disk
 from lab.qemu import DATA_DISKS, WIRES, Machine, Qemu
@@ -17,6 +18,7 @@ from lab.wire import Direction, Wire
 DEFAULT_TIMEOUT = 120.0  # seconds for a command, unless its caller knows better
 _RESUME_SECONDS = 120.0
 _INSTALL_SECONDS = 300.0
+_SETTLE = "udevadm settle; sleep 30"  # what the boot began shall not be measured; idle time passes at once in such a run
 
 
 class Rdma(enum.StrEnum):
@@ -32,7 +34,10 @@ class Vm:
     Made and ended by `Lab`. The outer machine reaches it by ssh only.
     """
 
-    def __init__(self, name: str, *, built: Built, folder: Path, wires: Mapping[str, Wire]) -> None:
+    def __init__(
+        self, name: str, *, built: Built, folder: Path, wires: Mapping[str, Wire], icount: bool = False
+    ) -> None:
+        """icount: its clock counts instructions, on one processor; it cannot go on from the saved state and is booted."""
         self.name = name
         self.identity = Identity.of(name)
         self._built = built
@@ -45,6 +50,7 @@ class Vm:
             data_disks=[folder / f"{name}.disk{number}" for number in range(1, DATA_DISKS + 1)],
             macs=self.identity.macs,
             folder=folder,
+            icount=icount,
         )
         self._ssh = Ssh(name, folder, built.ssh_key)
         self._qemu: Qemu | None = None
@@ -62,16 +68,16 @@ class Vm:
         return self._qemu is not None and self._qemu.is_alive
 
     def resume(self) -> None:
-        """The VM's first start, from the saved state; it becomes this VM and no other."""
-        self._power_on(self._built.state)
-        self._ssh.wait(time.monotonic() + _RESUME_SECONDS)
+        """The VM's first start, from the saved state if it can; it becomes this VM and no other."""
+        self._power_on(None if self._machine.icount else self._built.state)
+        self._ssh.wait(time.monotonic() + BOOT_SECONDS)
         self.run(personality(self.identity), timeout=_RESUME_SECONDS)
 
     def start(self, *, wait: bool = True) -> None:
         """Boot from the disks as they are, after `kill` or `power_off`: 20 to 30 s. With wait, until ssh answers."""
         if self.is_running:
             raise LabError(f"{self.name} runs already")
-        self._power_on(None)
+        self._power_on()
         if wait:
             self.wait()
 
@@ -142,6 +148,28 @@ class Vm:
             f" install --no-index --no-deps --force-reinstall /root/{wheel.name}; sync",
             timeout=_INSTALL_SECONDS,
         )
+
+    def measure(self, script: str, timeout: float) -> str:
+        """Boot the VM anew for a bash script whose times are steady, and return what it printed on both streams.
+
+        Time in this run is the count of instructions on one processor: figures hold to about 1 % whatever else this
+        machine does, and are good for comparing what runs on one VM; the wires and ssh are of no use in it. The
+        script starts when the VM is up. Afterwards the VM is off, with all that the script wrote on its disks; `start`
+        boots it as usual. Raises CommandFailedError when the script fails, LabError when it does not end in time.
+        """
+        self.run("cat >/root/lab-measure; sync", stdin=f"{_SETTLE}\nset -euo pipefail\n{script}\n")
+        self.kill()
+        printed = self._machine.folder / f"{self.name}.measured"
+        self._power_on(measured=printed)
+        ended = self._running().wait(timeout)
+        self.kill()
+        text = printed.read_text("utf-8", errors="replace").replace("\r\n", "\n")
+        output, marker, status = text.rpartition("lab-measure: ")
+        if not ended or not marker:
+            raise LabError(f"{self.name} did not measure this within {timeout:g} s: {script}\n{text}")
+        if int(status) != 0:
+            raise CommandFailedError(self.name, script, int(status), output, "")
+        return output
 
     def put(self, source: Path, target: str, timeout: float = DEFAULT_TIMEOUT) -> None:
         """Copy a file into the VM."""
@@ -242,11 +270,12 @@ class Vm:
             raise LabError(f"{self.name} does not run")
         return self._qemu
 
-    def _power_on(self, state: Path | None) -> None:
+    def _power_on(self, state: Path | None = None, measured: Path | None = None) -> None:
         self.kill()
+        machine = dataclasses.replace(self._machine, icount=self._machine.icount or measured is not None)
         ends = {name: wire.plug(self.name) for name, wire in self._wires.items()}
         try:
-            self._qemu = Qemu(self._machine, ends, state)
+            self._qemu = Qemu(machine, ends, state=state, measured=measured)
         finally:
             for end in ends.values():
                 end.close()
