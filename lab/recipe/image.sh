@@ -24,12 +24,19 @@ install -m 600 ssh_key.pub root/root/.ssh/authorized_keys
 
 # --- services: only what a storage node or a host needs, so that a cold boot stays short
 in_root() { chroot root "$@" >/dev/null 2>&1; }
-in_root systemctl enable systemd-networkd ssh lab-network
 in_root systemctl set-default multi-user.target
+in_root systemctl enable ssh lab-network lab-measure
+# Not at work in these VMs, or at work only where somebody logs in or updates.
 in_root systemctl mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap \
-    fstrim.timer systemd-timesyncd systemd-networkd-wait-online systemd-update-utmp systemd-pstore systemd-binfmt \
-    getty@tty1 serial-getty@ttyS0 multipathd.service multipathd.socket nvmf-autoconnect nvmefc-boot-connections \
-    rtslib-fb-targetctl iscsid.socket open-iscsi blk-availability lvm2-monitor
+    fstrim.timer systemd-timesyncd systemd-networkd systemd-networkd-wait-online systemd-network-generator \
+    systemd-update-utmp systemd-update-utmp-runlevel systemd-pstore systemd-binfmt systemd-sysusers \
+    systemd-random-seed systemd-user-sessions systemd-logind systemd-remount-fs systemd-journal-flush \
+    systemd-tmpfiles-clean.timer getty@tty1 serial-getty@ttyS0 dev-hugepages.mount dev-mqueue.mount \
+    sys-kernel-tracing.mount modprobe@drm modprobe@loop modprobe@dm_mod proc-sys-fs-binfmt_misc.automount
+# Not started by themselves: whoever needs one starts it.
+in_root systemctl disable multipathd multipathd.socket nvmf-autoconnect nvmefc-boot-connections \
+    rtslib-fb-targetctl iscsid iscsid.socket open-iscsi blk-availability lvm2-monitor
+rm -f root/usr/lib/modules-load.d/* root/etc/modules-load.d/*
 
 # --- weft's dependencies
 mkdir root/wheels

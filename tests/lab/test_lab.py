@@ -166,3 +166,21 @@ def test_a_command_to_a_vm_without_power_fails_at_once(host2: Vm) -> None:
         host2.run(["true"], timeout=600)
     host2.start()
     assert host2.run(["hostname"]).stdout == "host2\n"
+
+
+@pytest.mark.lab_full
+def test_a_measuring_run_has_steady_times_and_leaves_the_vm_as_it_was(node: Vm) -> None:
+    work = "import hashlib, time; t = time.perf_counter(); hashlib.sha256(bytes(1 << 24)); print(time.perf_counter() - t)"
+    node.run("echo kept >/root/file")
+    first, second = (float(_measured(node, f"python3 -c '{work}'")) for _ in range(2))
+    assert abs(first / second - 1) < 0.02
+    assert node.run("cat /root/file").stdout == "kept\n"
+    with pytest.raises(CommandFailedError, match="exit status 3"):
+        node.measure("echo so; exit 3", timeout=600)
+    node.start()
+
+
+def _measured(vm: Vm, script: str) -> str:
+    printed = vm.measure(script, timeout=600)
+    vm.start()
+    return printed
