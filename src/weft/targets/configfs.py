@@ -185,14 +185,14 @@ class Configfs:
             raise self._error("listing", path, error) from None
 
     def exists(self, path: str) -> bool:
-        return self._mode(path) is not None
+        return self.mode(path) is not None
 
     def is_private(self, path: str) -> bool:
         """Whether a directory has the mode by which weft marks it.
 
         configfs keeps modes as long as the directory is there, and nothing else of a directory can be chosen freely.
         """
-        return self._mode(path) == PRIVATE
+        return self.mode(path) == PRIVATE
 
     def set_mode(self, path: str, mode: int) -> None:
         try:
@@ -200,7 +200,8 @@ class Configfs:
         except OSError as error:
             raise self._error("setting the mode of", path, error) from None
 
-    def _mode(self, path: str) -> int | None:
+    def mode(self, path: str) -> int | None:
+        """Permission bits, of a link itself; None if there is nothing."""
         try:
             return self._calls.mode(self._prefix + path)
         except FileNotFoundError:

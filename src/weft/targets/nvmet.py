@@ -29,7 +29,7 @@ from weft.errors import (
 from weft.model import Export, FoundExport, HostId, Refusal, VolumeId
 from weft.names import check_id, check_nqn, serial_number, subsystem_nqn, volume_id_of_nqn
 from weft.targets.configfs import Configfs
-from weft.targets.nvmet_devices import DeviceClaims, size_of
+from weft.targets.nvmet_devices import Device, DeviceClaims, look_at
 from weft.targets.nvmet_gate import Gate, NftGate
 from weft.targets.nvmet_hosts import NvmetHosts, Patience
 from weft.targets.nvmet_log import KernelLog, Sessions
@@ -197,13 +197,15 @@ class NvmetTarget:
         nqn = subsystem_nqn(export.volume_id, self._prefix)
         with self._lock(nqn):
             self._make(export, nqn)
+            was_over = self._restore.is_over()
             was_expected = self._restore.made(nqn)
-            if self._restore.is_over():
+            is_over = self._restore.is_over()
+            if is_over and was_over:
                 self._ports.show(nqn)
             else:
                 self._ports.show_where_open(nqn)
-            portals = self._portals(nqn, promised=was_expected)
-        if not self._restore.is_over() or self._ports.pending():
+            portals = self._portals(nqn, promised=was_expected and not was_over)
+        if (is_over and not was_over) or self._ports.pending():
             self._wake.set()
         if not portals:
             raise UnavailableError(f"no portal is open for volume {export.volume_id}: {self._why_closed()}")
@@ -273,15 +275,15 @@ class NvmetTarget:
         self, export: Export, wanted: Subsystem, live: Subsystem | None, *, shown: bool
     ) -> None:
         operations = subsystem_difference(wanted, live, shown=shown)
-        was_there = live is not None and live.namespace == wanted.namespace
-        if not was_there:
-            self._devices.claim(export.path, wanted.nqn)
-            self._check_size(export)
+        is_there = live is not None and live.namespace == wanted.namespace
+        device = None if is_there else _of_size(export)
+        if device is not None:
+            self._devices.claim(device, wanted.nqn)
         apply(self._configfs, operations)
-        if not was_there:
-            self._sizes[export.volume_id] = size_of(export.path)
+        if device is not None:
+            self._sizes[export.volume_id] = device.size
         elif export.size > self._size(export.volume_id, export.path):
-            self._check_size(export)
+            _of_size(export)
             self._announce(export.volume_id, export.path)
 
     def _wanted(self, export: Export, nqn: str) -> Subsystem:
@@ -297,7 +299,8 @@ class NvmetTarget:
 
     def _found(self, volume_id: VolumeId, live: Subsystem) -> FoundExport:
         namespace = live.namespace
-        portals = self._portals(live.nqn, promised=self._restore.was_expected(live.nqn))
+        promised = self._restore.was_expected(live.nqn) and not self._restore.is_over()
+        portals = self._portals(live.nqn, promised=promised)
         is_right = namespace is not None and namespace.enabled and namespace.uuid == volume_id
         initiators = self._initiators.get(volume_id, frozenset()) if live.allow_any_host else live.hosts
         digests = {
@@ -321,7 +324,7 @@ class NvmetTarget:
     def _portals(self, nqn: str, *, promised: bool) -> tuple[NvmeofPortal, ...]:
         """Those that lead to a subsystem; promised: and those that will, once all volumes are restored."""
         showing = set(self._ports.showing(nqn))
-        if promised and not self._restore.is_over():
+        if promised:
             showing.update(self._ports.unopened())
         return tuple(each for each in self._ports.portals if each in showing)
 
@@ -336,7 +339,7 @@ class NvmetTarget:
         return self._sizes[volume_id]
 
     def _announce(self, volume_id: VolumeId, path: Path) -> None:
-        size = size_of(path)
+        size = look_at(path).size
         nqn = subsystem_nqn(volume_id, self._prefix)
         self._configfs.write(f"{namespace_path(nqn)}/revalidate_size", "1")
         self._sizes[volume_id] = size
@@ -355,11 +358,6 @@ class NvmetTarget:
                         " keys; take one of them away"
                     )
 
-    def _check_size(self, export: Export) -> None:
-        size = size_of(export.path)
-        if size < export.size:
-            raise DataError(f"{export.path} has {size} bytes, fewer than the {export.size} of the volume")
-
     def _why_closed(self) -> str:
         waiting = self._restore.waiting()
         reasons = [f"{portal}: {reason}" for portal, reason in self._ports.troubles().items()]
@@ -371,7 +369,7 @@ class NvmetTarget:
             path = self._configfs.read(f"subsystems/{nqn}/namespaces/{name}/device_path")
             try:
                 if path:
-                    self._devices.claim(Path(path), nqn)
+                    self._devices.claim(look_at(Path(path)), nqn)
             except WeftError as error:
                 _log.debug("subsystem %s: %s", nqn, error)
 
@@ -447,3 +445,11 @@ class NvmetTarget:
             if lock is None:
                 lock = self._locks[nqn] = threading.RLock()
             return lock
+
+
+def _of_size(export: Export) -> Device:
+    """The device of an export. Raises DataError when it has fewer bytes than the volume."""
+    device = look_at(export.path)
+    if device.size < export.size:
+        raise DataError(f"{export.path} has {device.size} bytes, fewer than the {export.size} of the volume")
+    return device

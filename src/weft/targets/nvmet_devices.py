@@ -6,6 +6,7 @@ nvmet takes the same device in two subsystems without a word; two hosts would wr
 import os
 import stat
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -17,22 +18,36 @@ Identity = tuple[str, int, int]
 """A block device by its number, a file by its file system and inode: the same by whatever name."""
 
 
-def identity_of(path: Path) -> Identity:
-    """Raises NotFoundError when there is nothing, InvalidValueError when it is neither file nor block device."""
-    found = _stat(path)
-    if stat.S_ISBLK(found.st_mode):
-        return "block", os.major(found.st_rdev), os.minor(found.st_rdev)
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A file or block device; size is bytes."""
+
+    path: Path
+    identity: Identity
+    size: int
+
+
+def look_at(path: Path) -> Device:
+    """What is at path; a block device is not opened for it.
+
+    Raises NotFoundError when there is nothing, InvalidValueError when it is neither file nor block device.
+    """
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        raise NotFoundError(f"{path} is not there") from None
+    except OSError as error:
+        raise UnavailableError(f"{path} cannot be looked at: {error.strerror}") from None
     if stat.S_ISREG(found.st_mode):
-        return "file", found.st_dev, found.st_ino
+        return Device(path, ("file", found.st_dev, found.st_ino), found.st_size)
+    if stat.S_ISBLK(found.st_mode):
+        number = ("block", os.major(found.st_rdev), os.minor(found.st_rdev))
+        return Device(path, number, _block_size(path, f"{number[1]}:{number[2]}"))
     raise InvalidValueError("path", f"{path} is neither a block device nor a file")
 
 
-def size_of(path: Path) -> int:
-    """In bytes. A block device is not opened for it. Raises as identity_of."""
-    kind, major, minor = identity_of(path)
-    if kind == "file":
-        return _stat(path).st_size
-    size = Path(f"/sys/dev/block/{major}:{minor}/size")
+def _block_size(path: Path, number: str) -> int:
+    size = Path(f"/sys/dev/block/{number}/size")
     try:
         return int(size.read_text()) * _SECTOR
     except (OSError, ValueError) as error:
@@ -47,17 +62,17 @@ class DeviceClaims:
         self._owners: dict[Identity, str] = {}
         self._devices: dict[str, Identity] = {}
 
-    def claim(self, path: Path, nqn: str) -> None:
+    def claim(self, shown: Device, nqn: str) -> None:
         """Keep a device for a subsystem, which gives up the one that it had.
 
-        Raises ConflictError when another subsystem shows it, and as identity_of.
+        Raises ConflictError when another subsystem shows it.
         """
-        device = identity_of(path)
+        device = shown.identity
         with self._lock:
             owner = self._owners.setdefault(device, nqn)
             if owner != nqn:
                 raise ConflictError(
-                    f"{path} is shown by subsystem {owner} of this node already; one device is exported once"
+                    f"{shown.path} is shown by subsystem {owner} of this node already; one device is exported once"
                 )
             before = self._devices.get(nqn)
             if before is not None and before != device:
@@ -69,12 +84,3 @@ class DeviceClaims:
             device = self._devices.pop(nqn, None)
             if device is not None:
                 self._owners.pop(device, None)
-
-
-def _stat(path: Path) -> os.stat_result:
-    try:
-        return path.stat()
-    except FileNotFoundError:
-        raise NotFoundError(f"{path} is not there") from None
-    except OSError as error:
-        raise UnavailableError(f"{path} cannot be looked at: {error.strerror}") from None

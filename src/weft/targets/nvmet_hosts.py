@@ -10,7 +10,7 @@ from typing import Final
 from weft.connection import NvmeofPortal
 from weft.errors import UnavailableError, UnsupportedError
 from weft.model import DhChapSecrets, ExportHost, Transport
-from weft.targets.configfs import PRIVATE, PUBLIC, Configfs
+from weft.targets.configfs import PRIVATE, PUBLIC, Configfs, ConfigfsError
 from weft.targets.nvmet_log import Controller, Sessions
 from weft.targets.nvmet_sessions import Probe
 from weft.targets.nvmet_tree import (
@@ -54,14 +54,23 @@ class NvmetHosts:
         self._sessions = sessions
         self._probe = probe
         self._lock = threading.Lock()
+        self._known: dict[str, DhChapSecrets | None] = {}
+        """Hosts whose directories are there, with these keys, as far as this process has seen to it."""
 
     def admit(self, hosts: Sequence[ExportHost], wanted: Subsystem, live: Subsystem | None) -> None:
         """Let in the hosts that a subsystem is wanted to have, with their keys."""
         with self._lock:
             if not wanted.allow_any_host:
                 for host in hosts:
-                    self._have(host.initiator, host.secrets)
-            apply(self._configfs, access_difference(wanted, live))
+                    # A subsystem that is there already is looked at closely: something may have to be repaired.
+                    if live is not None or self._known.get(host.initiator, ()) != host.secrets:
+                        self._have(host.initiator, host.secrets)
+                        self._known[host.initiator] = host.secrets
+            try:
+                apply(self._configfs, access_difference(wanted, live))
+            except ConfigfsError:
+                self._known.clear()  # someone may have taken a directory away
+                raise
 
     def close(self, hosts: Sequence[ExportHost], wanted: Subsystem, live: Subsystem) -> None:
         """Have a subsystem that lets in any host keep to a list. Ending the others' sessions is left to revoke()."""
@@ -105,6 +114,7 @@ class NvmetHosts:
         """Remove the directories of hosts that weft made and no subsystem lets in any more."""
         with self._lock:
             for each in sorted(host_nqns):
+                self._known.pop(each, None)
                 if self._configfs.is_private(host_path(each)):
                     self._configfs.remove_unless_used(host_path(each))
 

@@ -157,12 +157,13 @@ def read_subsystem(configfs: Configfs, nqn: str) -> Subsystem | None:
 def read_host(configfs: Configfs, host_nqn: str) -> Host | None:
     """A host's directory as it is."""
     path = host_path(host_nqn)
-    if not configfs.exists(path):
+    mode = configfs.mode(path)
+    if mode is None:
         return None
     host_key = configfs.read(f"{path}/{HOST_KEY}")
     return Host(
         nqn=host_nqn,
-        is_ours=configfs.is_private(path),
+        is_ours=mode == PRIVATE,
         secrets=_secrets(host_key, configfs.read(f"{path}/{CONTROLLER_KEY}")),
         knows_keys=host_key is not None,
     )
