@@ -131,6 +131,20 @@ def test_a_portal_that_fails_is_left_out_while_another_works_and_tried_again(set
     setting.connector.detach(connection)
 
 
+def test_the_kernel_is_asked_when_no_portal_answers_at_once(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel_paths, "reachable", lambda _portals, _timeout: ())
+    connection = setting.new_volume()
+    setting.connector.attach(replace(connection, portals=(FIRST,)))
+    setting.connector.attach(connection)
+    assert _paths(setting) == [FIRST]
+    setting.connector.detach(connection)
+    setting.connector.attach(connection)
+    assert _paths(setting) == [FIRST, SECOND]
+    setting.connector.detach(connection)
+
+
 def test_when_no_portal_works_a_refusal_is_told_rather_than_silence(setting: Setting) -> None:
     connection = setting.new_volume()
     setting.kernel.failing = {

@@ -71,6 +71,8 @@ class KernelPaths:
         there = {each.portal for each in existing if each not in stale}
         missing = [portal for portal in portals if portal not in there]
         candidates = reachable(missing, _PROBE_TIMEOUT) if len(portals) > 1 else tuple(missing)
+        if not candidates and not there:
+            candidates = tuple(missing)  # the kernel waits longer than the probe, as a busy network may need
         failures: dict[NvmeofPortal, WeftError] = {
             portal: UnavailableError(f"{connection.nqn} at {portal} does not answer")
             for portal in missing
