@@ -168,6 +168,19 @@ def test_an_option_that_the_kernel_does_not_know_keeps_its_portal_closed_and_say
     assert "no param_max_queue_size" in target.troubles()[0]
 
 
+def test_an_option_that_is_changed_under_hosts_is_told_of_and_comes_into_force_later(node: Node) -> None:
+    export = node.export(HOST_A)
+    node.start("192.0.2.1").create_export(export)
+    node.connect(export, HOST_A)
+    target = node.start(PortalSection(address="192.0.2.1", inline_data_size=8192))
+    target.create_export(export)
+    assert "param_inline_data_size -1, not 8192" in target.troubles()[0]
+    assert node.connected(export) == {HOST_A}
+    target.remove_export(export.volume_id)
+    target.create_export(export)
+    assert target.troubles() == []
+
+
 def test_fifty_volumes_are_exported_and_taken_back_at_once(node: Node) -> None:
     target = node.start("192.0.2.1", "rdma://192.0.2.2")
     empty, exports = node.kernel.tree(), [node.export(HOST_A, HOST_B) for _ in range(50)]
@@ -203,6 +216,18 @@ def test_a_device_that_somebody_elses_subsystem_shows_is_not_exported(node: Node
     somebody_else_exports(node.kernel, "nqn.2024-01.org.example:theirs", export.path)
     with pytest.raises(ConflictError, match=r"nqn\.2024-01\.org\.example:theirs"):
         node.start().create_export(export)
+
+
+def test_a_device_is_free_again_once_somebody_elses_subsystem_is_gone(node: Node) -> None:
+    export, theirs = node.export(HOST_A), "nqn.2024-01.org.example:theirs"
+    somebody_else_exports(node.kernel, theirs, export.path)
+    target, configfs = node.start(), Configfs(ROOT, node.kernel)
+    configfs.unlink(f"ports/1/subsystems/{theirs}")
+    configfs.unlink(f"subsystems/{theirs}/allowed_hosts/{HOST_B}")
+    configfs.remove_directory(f"subsystems/{theirs}/namespaces/7")
+    configfs.remove_directory(f"subsystems/{theirs}")
+    target.exports()
+    target.create_export(export)
 
 
 def test_bytes_that_are_not_there_are_not_exported_and_nothing_is_left(node: Node) -> None:

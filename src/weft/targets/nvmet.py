@@ -166,7 +166,7 @@ class NvmetTarget:
         ]
         if waiting := self._restore.waiting():
             found.append(waiting)
-        return found
+        return [*found, *self._ports.notes()]
 
     def hold_writes(self, volume_id: VolumeId, seconds: float) -> AbstractContextManager[None] | None:  # noqa: ARG002
         """None when the volume is not exported; the kernel cannot hold writes of one that is."""
@@ -241,7 +241,9 @@ class NvmetTarget:
     def exports(self) -> Mapping[VolumeId, FoundExport]:
         self._check_ready()
         found = {}
-        for nqn in self._configfs.names("subsystems"):
+        names = frozenset(self._configfs.names("subsystems"))
+        self._devices.forget({each for each in self._devices.owners() if self._is_gone(each, names)})
+        for nqn in names:
             volume_id = volume_id_of_nqn(nqn, self._prefix)
             if volume_id is None:
                 self._claim_for_others(nqn)
@@ -362,6 +364,10 @@ class NvmetTarget:
         waiting = self._restore.waiting()
         reasons = [f"{portal}: {reason}" for portal, reason in self._ports.troubles().items()]
         return waiting or "; ".join(reasons) or "they are being opened"
+
+    def _is_gone(self, nqn: str, there: frozenset[str]) -> bool:
+        """Whether a subsystem of someone else's is not there any more; weft's own are released when they are removed."""
+        return nqn not in there and volume_id_of_nqn(nqn, self._prefix) is None
 
     def _claim_for_others(self, nqn: str) -> None:
         """Remember what a subsystem shows, as far as it can be told."""

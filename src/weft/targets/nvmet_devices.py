@@ -6,6 +6,7 @@ nvmet takes the same device in two subsystems without a word; two hosts would wr
 import os
 import stat
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -84,3 +85,12 @@ class DeviceClaims:
             device = self._devices.pop(nqn, None)
             if device is not None:
                 self._owners.pop(device, None)
+
+    def owners(self) -> list[str]:
+        """The subsystems that have a device."""
+        with self._lock:
+            return list(self._devices)
+
+    def forget(self, nqns: Iterable[str]) -> None:
+        for each in nqns:
+            self.release(each)

@@ -9,7 +9,7 @@ import logging
 import threading
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from weft.config import PortalSection
@@ -36,7 +36,6 @@ class _Port:
     id: str | None = None
     is_open: bool = False
     trouble: str = ""
-    notes: list[str] = field(default_factory=list)
 
     @property
     def path(self) -> str:
@@ -166,9 +165,15 @@ class NvmetPorts:
             return {each.portal: each.trouble for each in self._ports if each.trouble}
 
     def notes(self) -> list[str]:
-        """What of the portals' options is not in force; sentences."""
+        """What of the portals' options is not in force, sentences: nvmet changes none of a port that listens."""
         with self._lock:
-            return [each for port in self._ports for each in port.notes]
+            return [
+                f"portal {port.portal} has {name} {found}, not {value}; it changes once nothing is exported through it"
+                for port in self._ports
+                if port.is_open
+                for name, value in _options(port)
+                if (found := self._configfs.read(f"{port.path}/{name}")) not in {str(value), None}
+            ]
 
     def finish(self) -> None:
         """Link what a burst that was broken off by a crash has left out, and open the gate that it left closed."""
@@ -243,13 +248,7 @@ class NvmetPorts:
         self._configfs.write(f"{port.path}/addr_trtype", portal.transport.value)
 
     def _write_options(self, port: _Port) -> None:
-        port.notes.clear()
-        for name, value in (
-            ("param_inline_data_size", port.options.inline_data_size),
-            ("param_max_queue_size", port.options.max_queue_size),
-        ):
-            if not value:
-                continue
+        for name, value in _options(port):
             path = f"{port.path}/{name}"
             if self._configfs.read(path) is None:
                 raise UnsupportedError(
@@ -300,3 +299,13 @@ def _address(portal: NvmeofPortal) -> tuple[str, ...]:
     if portal.transport is Transport.LOOP:
         return (portal.transport.value,)
     return (portal.transport.value, portal.address, str(portal.port))
+
+
+def _options(port: _Port) -> list[tuple[str, int]]:
+    """The attributes that the configuration has a value for."""
+    options = port.options
+    wanted = {
+        "param_inline_data_size": options.inline_data_size,
+        "param_max_queue_size": options.max_queue_size,
+    }
+    return [(name, value) for name, value in wanted.items() if value]
