@@ -9,8 +9,9 @@ from weft.connection import NvmeofPortal
 from weft.errors import WeftError
 from weft.model import Transport
 from weft.targets.configfs import Configfs
-from weft.targets.nvmet import NvmetParts, NvmetTarget
+from weft.targets.nvmet import NvmetTarget
 from weft.targets.nvmet_hosts import Patience
+from weft.targets.nvmet_parts import NvmetParts
 
 PORTAL = "192.0.2.1:4420"
 

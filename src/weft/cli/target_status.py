@@ -7,7 +7,7 @@ from weft.config import Config, TargetKind
 from weft.connection import NvmeofPortal
 from weft.embedded.target.control import ControlClient, StatusRequest, TargetStatus
 from weft.targets import NvmetTarget, target_kind
-from weft.targets.nvmet import NvmetStatus
+from weft.targets.nvmet_parts import NvmetStatus
 
 _ANSWER_SECONDS = 10.0
 

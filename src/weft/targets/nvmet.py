@@ -11,7 +11,6 @@ import time
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -28,15 +27,11 @@ from weft.errors import (
 )
 from weft.model import Export, FoundExport, HostId, Refusal, VolumeId
 from weft.names import check_id, check_nqn, serial_number, subsystem_nqn, volume_id_of_nqn
-from weft.targets.configfs import Configfs
 from weft.targets.nvmet_devices import Device, DeviceClaims, look_at
-from weft.targets.nvmet_gate import Gate, NftGate
-from weft.targets.nvmet_hosts import NvmetHosts, Patience
-from weft.targets.nvmet_log import KernelLog, Sessions
-from weft.targets.nvmet_modules import NVMET, Modules, NvmetModules
+from weft.targets.nvmet_hosts import NvmetHosts
+from weft.targets.nvmet_parts import NvmetParts, NvmetStatus, kernel_parts
 from weft.targets.nvmet_ports import NvmetPorts
 from weft.targets.nvmet_restore import Restore
-from weft.targets.nvmet_sessions import ConnectProbe, Probe
 from weft.targets.nvmet_tree import (
     MODEL,
     Namespace,
@@ -52,37 +47,6 @@ _log = logging.getLogger(__name__)
 
 _FIRST_RETRY_SECONDS: Final = 0.5
 _LONGEST_RETRY_SECONDS: Final = 5.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NvmetParts:
-    """What the target works through; tests give others."""
-
-    configfs: Configfs
-    modules: Modules
-    gate: Gate
-    sessions: Sessions
-    probe: Probe
-    patience: Patience = field(default_factory=Patience)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NvmetStatus:
-    """portals: those that are configured. Without exports none of them listens."""
-
-    exports: int
-    portals: tuple[NvmeofPortal, ...]
-    listening: frozenset[NvmeofPortal]
-
-
-def kernel_parts(config: Config) -> NvmetParts:
-    return NvmetParts(
-        configfs=Configfs(NVMET),
-        modules=NvmetModules(),
-        gate=NftGate(),
-        sessions=KernelLog(config.target.nqn_prefix),
-        probe=ConnectProbe(),
-    )
 
 
 class NvmetTarget:
