@@ -127,8 +127,8 @@ class Node:
             target.expect(frozenset(expected.get(protocol, ())))
 
     def _add_all(self) -> None:
-        for row in self._store.list(VOLUMES):
-            self._queue.add(row.value.id)
+        for volume_id in self._settler.read_all():
+            self._queue.add(volume_id)
 
     def _end_orphans(self, target: Target) -> None:
         try:

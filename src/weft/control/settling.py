@@ -1,15 +1,18 @@
 """One pass over one volume: observe, plan, do, write down."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import assert_never
 
-from weft.connection import AttachmentState, Connection
+from weft.connection import Connection
+from weft.control.intent import Intent
 from weft.control.locks import IdLocks, Turns
 from weft.control.reconcile import cuts, is_blocked, is_lost, plan
 from weft.control.report import report, report_unobserved
 from weft.control.steps import (
     CreateVolume,
+    DataStep,
     DeleteSnapshot,
     DeleteVolume,
     ExtendVolume,
@@ -22,12 +25,9 @@ from weft.control.steps import (
     Step,
     TakeSnapshot,
     Wanted,
-    WantedAttachment,
-    WantedSnapshot,
 )
 from weft.errors import DataError, NotFoundError, UnavailableError, WeftError
 from weft.model import (
-    Attachment,
     Export,
     ExportHost,
     HostId,
@@ -42,16 +42,7 @@ from weft.model import (
     VolumeId,
 )
 from weft.ports import (
-    ATTACHMENT_STATES,
-    ATTACHMENTS,
-    HOST_SECRETS,
-    HOSTS,
     POOL_STATES,
-    POOLS,
-    SNAPSHOT_STATES,
-    SNAPSHOTS,
-    VOLUME_STATES,
-    VOLUMES,
     Put,
     Store,
     Target,
@@ -84,22 +75,29 @@ class Settler:
         self._store = store
         self._drivers = drivers
         self._targets = targets
+        self._intent = Intent(store)
         self._locks = IdLocks()
         self._bytes_changed = bytes_changed
         self._turns: Turns[VolumeId] = Turns(data_steps, come_again)
 
     def settle(self, volume_id: VolumeId) -> bool:
         """One pass over a volume, as far as it goes; whether something failed, so that another pass is due."""
-        while (wanted := self._wanted(volume_id)) is not None:
+        wanted, revision = self._intent.read(volume_id)
+        while wanted is not None and self._is_ours(wanted):
             copied, deleted = _snapshots_to_lock(wanted)
             with self._locks.hold(volume_id, *deleted, shared=copied):
-                wanted = self._wanted(volume_id)
-                if wanted is None:
-                    return False
+                if self._store.revision() != revision:
+                    wanted, revision = self._intent.read(volume_id)
+                    if wanted is None:
+                        return False
                 still_copied, still_deleted = _snapshots_to_lock(wanted)
                 if still_copied <= copied and still_deleted <= deleted:
                     return self._settle_locked(wanted)
         return False
+
+    def read_all(self) -> Collection[VolumeId]:
+        """The ids of all volumes; the next pass over each costs the store nothing, unless its rows have changed."""
+        return self._intent.read_all()
 
     def measure_pool(self, pool_id: PoolId) -> None:
         """Write down how much room a pool has, if that has changed."""
@@ -122,7 +120,7 @@ class Settler:
 
     def _settle_locked(self, wanted: Wanted) -> bool:
         try:
-            found = self._observe(wanted.volume)
+            found = self._observe(wanted)
         except Exception as error:  # noqa: BLE001 -- whatever a door meets must be written on the volume's row
             self._write(
                 report_unobserved(wanted, _as_weft_error(f"looking at volume {wanted.volume.id}", error))
@@ -144,9 +142,9 @@ class Settler:
         self, wanted: Wanted, found: Found, steps: Sequence[Step], *, left: Sequence[Step] = ()
     ) -> bool:
         outcome = self._do(wanted, found, steps, left)
-        if steps:
+        if any(isinstance(step, DataStep) for step in steps):
             try:
-                found = self._observe(wanted.volume)
+                found = self._observe_bytes(wanted)
             except Exception as error:  # noqa: BLE001 -- as above
                 trouble = _as_weft_error(f"looking at volume {wanted.volume.id}", error)
                 self._write(report_unobserved(wanted, trouble))
@@ -154,62 +152,29 @@ class Settler:
         self._write(report(wanted, found, outcome))
         return bool(outcome.failed)
 
-    def _wanted(self, volume_id: VolumeId) -> Wanted | None:
-        row = self._store.get(VOLUMES, volume_id)
-        if row is None or not self._is_ours(row.value.pool_id):
-            return None
-        volume = row.value
-        state = self._store.get(VOLUME_STATES, volume_id)
-        source = self._store.get(SNAPSHOTS, volume.source_snapshot_id) if volume.source_snapshot_id else None
-        of_volume = {"volume_id": volume_id}
-        snapshot_states = {
-            each.value.id: each.value for each in self._store.list(SNAPSHOT_STATES, where=of_volume)
-        }
-        states = {each.value.id: each.value for each in self._store.list(ATTACHMENT_STATES, where=of_volume)}
-        return Wanted(
-            volume=volume,
-            state=state.value if state is not None else None,
-            source=source.value if source is not None else None,
-            snapshots=tuple(
-                WantedSnapshot(each.value, snapshot_states.get(each.value.id))
-                for each in self._store.list(SNAPSHOTS, where=of_volume)
-            ),
-            attachments=tuple(
-                self._wanted_attachment(each.value, states.get(each.value.id))
-                for each in self._store.list(ATTACHMENTS, where=of_volume)
-            ),
-        )
-
-    def _wanted_attachment(self, attachment: Attachment, state: AttachmentState | None) -> WantedAttachment:
-        host = self._store.get(HOSTS, attachment.host_id)
-        secrets = self._store.get(HOST_SECRETS, attachment.host_id)
-        return WantedAttachment(
-            attachment,
-            state,
-            host.value if host is not None else None,
-            secrets.value.secrets if secrets is not None else None,
-        )
-
-    def _is_ours(self, pool_id: PoolId) -> bool:
+    def _is_ours(self, wanted: Wanted) -> bool:
         """Also a pool that is not configured any more: somebody has to say so on its volumes."""
-        pool = self._store.get(POOLS, pool_id)
-        return pool_id in self._drivers or (pool is not None and pool.value.node_id == self._node_id)
+        pool = wanted.pool
+        return wanted.volume.pool_id in self._drivers or (pool is not None and pool.node_id == self._node_id)
 
-    def _driver(self, pool_id: PoolId) -> VolumeDriver:
+    def _driver(self, wanted: Wanted) -> VolumeDriver:
+        pool_id = wanted.volume.pool_id
         if pool_id in self._drivers:
             return self._drivers[pool_id]
-        pool = self._store.get(POOLS, pool_id)
-        name = pool.value.name if pool is not None else pool_id
+        name = wanted.pool.name if wanted.pool is not None else pool_id
         raise UnavailableError(
             f"pool {name} is no longer in the configuration of this node; put it there again for this to go on"
         )
 
-    def _observe(self, volume: Volume) -> Found:
-        driver = self._driver(volume.pool_id)
+    def _observe(self, wanted: Wanted) -> Found:
+        found = self._observe_bytes(wanted)
+        return replace(found, export=self._target(wanted).export(wanted.volume.id))
+
+    def _observe_bytes(self, wanted: Wanted) -> Found:
+        driver, volume_id = self._driver(wanted), wanted.volume.id
         return Found(
-            volume=driver.volume(volume.id),
-            snapshots=driver.snapshots(volume.id),
-            export=self._target(volume).export(volume.id),
+            volume=driver.volume(volume_id),
+            snapshots=driver.snapshots(volume_id) if wanted.snapshots else {},
         )
 
     def _do(self, wanted: Wanted, found: Found, steps: Sequence[Step], left: Sequence[Step]) -> Outcome:
@@ -234,7 +199,7 @@ class Settler:
         )
 
     def _do_one(self, wanted: Wanted, found: Found, step: Step) -> Mapping[HostId, Connection]:
-        driver, target = self._driver(wanted.volume.pool_id), self._target(wanted.volume)
+        driver, target = self._driver(wanted), self._target(wanted)
         match step:
             case CreateVolume(volume, source):
                 _check_source(volume, wanted)
@@ -257,9 +222,8 @@ class Settler:
                 assert_never(step)
         return {}
 
-    def _target(self, volume: Volume) -> Target:
-        pool = self._store.get(POOLS, volume.pool_id)
-        protocol = pool.value.protocol if pool is not None else Protocol.NVMEOF
+    def _target(self, wanted: Wanted) -> Target:
+        protocol = wanted.pool.protocol if wanted.pool is not None else Protocol.NVMEOF
         target = self._targets.get(protocol)
         if target is None:
             raise UnavailableError(f"this node has no {protocol} target")

@@ -14,6 +14,7 @@ from weft.model import (
     FoundVolume,
     Host,
     HostId,
+    Pool,
     Snapshot,
     SnapshotId,
     SnapshotState,
@@ -50,6 +51,7 @@ class Wanted:
     """All that the store says about one volume. source is the snapshot that it is made from."""
 
     volume: Volume
+    pool: Pool | None = None
     state: VolumeState | None = None
     source: Snapshot | None = None
     snapshots: tuple[WantedSnapshot, ...] = ()

@@ -1,0 +1,186 @@
+"""What the store says about volumes: about one, or about all at once for a look at everything.
+
+Asked volume by volume, a store is a dozen questions for each; with a thousand volumes to be exported again after a
+restart that takes longer than the exporting.
+"""
+
+import threading
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeVar
+
+from weft.control.steps import Wanted, WantedAttachment, WantedSnapshot
+from weft.model import Volume, VolumeId, VolumeState
+from weft.ports import (
+    ATTACHMENT_STATES,
+    ATTACHMENTS,
+    HOST_SECRETS,
+    HOSTS,
+    POOLS,
+    SNAPSHOT_STATES,
+    SNAPSHOTS,
+    VOLUME_STATES,
+    VOLUMES,
+    Key,
+    Revision,
+    Row,
+    Store,
+    Table,
+)
+
+_SAYS_SOMETHING: Final = frozenset(
+    each.name
+    for each in (
+        ATTACHMENT_STATES,
+        ATTACHMENTS,
+        HOST_SECRETS,
+        HOSTS,
+        POOLS,
+        SNAPSHOT_STATES,
+        SNAPSHOTS,
+        VOLUME_STATES,
+        VOLUMES,
+    )
+)
+
+RowT = TypeVar("RowT")
+
+
+class _OfVolume(Protocol):
+    @property
+    def volume_id(self) -> VolumeId: ...
+
+
+OfVolumeT = TypeVar("OfVolumeT", bound=_OfVolume)
+
+
+@dataclass(slots=True)
+class _Foreseen:
+    """All volumes as of a revision. users: by the id of a row, the volumes that it says something about."""
+
+    revision: Revision
+    wanted: dict[VolumeId, Wanted]
+    users: Mapping[str, Collection[VolumeId]]
+
+
+class Intent:
+    """Safe to use from any thread."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._foreseen: _Foreseen | None = None
+
+    def read(self, volume_id: VolumeId) -> tuple[Wanted | None, Revision]:
+        """All about a volume, None when no row knows it, and a revision: as long as it is the store's, this stands."""
+        revision = self._store.revision()
+        wanted = self._take_foreseen(volume_id)
+        if wanted is None:
+            row = self._store.get(VOLUMES, volume_id)
+            if row is None:
+                return None, revision
+            state = self._get(VOLUME_STATES, volume_id)
+            wanted = self._read([row.value], [state] if state is not None else [], {"volume_id": volume_id})[
+                0
+            ]
+        return wanted, revision
+
+    def read_all(self) -> Collection[VolumeId]:
+        """The ids of all volumes. What is read of each now is what the next read() of it tells, unless it changes."""
+        revision = self._store.revision()
+        volumes = _values(self._store.list(VOLUMES))
+        read = self._read(volumes, _values(self._store.list(VOLUME_STATES)), None)
+        users = defaultdict(set)
+        for wanted in read:
+            for row_id in _row_ids(wanted):
+                users[row_id].add(wanted.volume.id)
+        with self._lock:
+            self._foreseen = _Foreseen(revision, {each.volume.id: each for each in read}, users)
+        return [each.id for each in volumes]
+
+    def _take_foreseen(self, volume_id: VolumeId) -> Wanted | None:
+        with self._lock:
+            foreseen = self._foreseen
+            if foreseen is None:
+                return None
+            changes = self._store.watch(foreseen.revision, 0)
+            foreseen.revision = changes.revision
+            if changes.keys is None or not all(_drop(foreseen, key) for key in changes.keys):
+                self._foreseen = None
+                return None
+            return foreseen.wanted.pop(volume_id, None)
+
+    def _read(
+        self, volumes: Sequence[Volume], states: Iterable[VolumeState], where: Mapping[str, str] | None
+    ) -> list[Wanted]:
+        """where: what selects the rows of these volumes in tables that have a volume_id; None selects all rows."""
+        state_of = {each.id: each for each in states}
+        snapshots = _by_volume(_values(self._store.list(SNAPSHOTS, where=where)))
+        snapshot_states = {each.id: each for each in _values(self._store.list(SNAPSHOT_STATES, where=where))}
+        attachments = _by_volume(_values(self._store.list(ATTACHMENTS, where=where)))
+        attachment_states = {
+            each.id: each for each in _values(self._store.list(ATTACHMENT_STATES, where=where))
+        }
+        host_ids = {each.host_id for of_one in attachments.values() for each in of_one}
+        hosts = {each: self._get(HOSTS, each) for each in host_ids}
+        secrets = {each: self._get(HOST_SECRETS, each) for each in host_ids}
+        pools = {each: self._get(POOLS, each) for each in {volume.pool_id for volume in volumes}}
+        return [
+            Wanted(
+                volume=volume,
+                pool=pools[volume.pool_id],
+                state=state_of.get(volume.id),
+                source=self._get(SNAPSHOTS, volume.source_snapshot_id) if volume.source_snapshot_id else None,
+                snapshots=tuple(
+                    WantedSnapshot(each, snapshot_states.get(each.id)) for each in snapshots[volume.id]
+                ),
+                attachments=tuple(
+                    WantedAttachment(
+                        each,
+                        attachment_states.get(each.id),
+                        hosts[each.host_id],
+                        held.secrets if (held := secrets[each.host_id]) is not None else None,
+                    )
+                    for each in attachments[volume.id]
+                ),
+            )
+            for volume in volumes
+        ]
+
+    def _get(self, table: Table[RowT], row_id: str) -> RowT | None:
+        row = self._store.get(table, row_id)
+        return row.value if row is not None else None
+
+
+def _drop(foreseen: _Foreseen, key: Key) -> bool:
+    """Forget the volumes that a changed row says something about; whether it is known which they are."""
+    if key.table not in _SAYS_SOMETHING:
+        return True
+    users = foreseen.users.get(key.id)
+    for volume_id in users or ():
+        foreseen.wanted.pop(volume_id, None)
+    return users is not None
+
+
+def _row_ids(wanted: Wanted) -> Iterable[str]:
+    yield wanted.volume.id
+    yield wanted.volume.pool_id
+    if wanted.volume.source_snapshot_id is not None:
+        yield wanted.volume.source_snapshot_id
+    for snapshot in wanted.snapshots:
+        yield snapshot.snapshot.id
+    for attachment in wanted.attachments:
+        yield attachment.attachment.id
+        yield attachment.attachment.host_id
+
+
+def _values(rows: Iterable[Row[RowT]]) -> list[RowT]:
+    return [row.value for row in rows]
+
+
+def _by_volume(rows: Iterable[OfVolumeT]) -> Mapping[VolumeId, list[OfVolumeT]]:
+    found: defaultdict[VolumeId, list[OfVolumeT]] = defaultdict(list)
+    for each in rows:
+        found[each.volume_id].append(each)
+    return found
