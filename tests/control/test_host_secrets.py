@@ -8,6 +8,8 @@ import pytest
 
 from control.control_plane import ADMIN, ALICE, BOB, ControlPlane
 from fakes.crash import crashes
+from fakes.interrupted_store import InterruptedStore
+from weft.control.service import Service
 from weft.errors import ConflictError, NotFoundError, PermissionDeniedError, UnsupportedError
 from weft.model import (
     DhChapSecrets,
@@ -166,6 +168,27 @@ def test_a_key_is_not_handed_out_before_the_target_has_it(plane: ControlPlane) -
     assert handed_out() is None
     plane.settle()
     assert handed_out() == wanted
+
+
+def test_a_key_that_is_set_while_another_is_asked_for_is_not_handed_out(plane: ControlPlane) -> None:
+    host, volume = plane.host("a"), plane.volume()
+    in_force = keys()
+    plane.service.secrets.put(ALICE, host.id, in_force)
+    attach(plane, volume.id, host.id)
+    (view,) = plane.service.attachments.list(ALICE)
+    store = InterruptedStore(plane.store)
+    asked = Service(store)
+    calls = 0
+    while True:
+        store.interrupt(calls, lambda: plane.service.secrets.put(ALICE, host.id, keys(), force=True))
+        shown = asked.attachments.get(ALICE, view.attachment.id, with_secrets=True)
+        assert shown.connection is None or shown.connection.secrets == in_force
+        if store.is_waiting():
+            break
+        calls += 1
+        plane.service.secrets.put(ALICE, host.id, in_force, force=True)
+        plane.settle()
+    assert calls >= 3
 
 
 def test_a_target_that_cannot_take_the_key_says_why_and_none_is_handed_out(plane: ControlPlane) -> None:

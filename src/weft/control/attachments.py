@@ -126,9 +126,11 @@ class Attachments:
         view = self._view(attachment)
         if not with_secrets or view.connection is None:
             return view
-        if not self.is_settled(attachment):
+        secrets = self._secrets.of(caller, attachment.host_id)
+        # Looked at behind the keys: whoever changes them counts the attachment's generation up.
+        present = self.row(caller, attachment_id).value
+        if present.generation != attachment.generation or not self.is_settled(attachment):
             return replace(view, connection=None, reason=view.reason or "the host's key is being changed")
-        secrets = self._secrets.of(caller, view.attachment.host_id)
         return replace(view, connection=replace(view.connection, secrets=secrets))
 
     def row(self, caller: Caller, attachment_id: AttachmentId) -> Row[Attachment]:
