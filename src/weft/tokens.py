@@ -51,7 +51,10 @@ class Token:
     def is_valid(self, text: str, now: datetime) -> bool:
         """Whether text is this token, and it has not expired."""
         fits = hmac.compare_digest(self.digest.encode(), digest(text).encode())
-        return fits and (self.expires_at is None or now < self.expires_at)
+        return fits and not self.has_expired(now)
+
+    def has_expired(self, now: datetime) -> bool:
+        return self.expires_at is not None and now >= self.expires_at
 
 
 def write_token(token_id: TokenId) -> str:

@@ -222,6 +222,30 @@ def test_a_token_cannot_take_the_nqn_of_another_host(guarded: Guarded) -> None:
     assert client.hosts() == []
 
 
+def test_a_token_cannot_take_the_nqn_that_another_token_is_for(guarded: Guarded) -> None:
+    nqn = host_nqn(new_id())
+    stranger, owner = guarded.client(guarded.token("stranger")), guarded.client(guarded.token(nqn))
+    taking = HostRequest(name="stranger", initiators=(_initiator(nqn),))
+    with pytest.raises(PermissionDeniedError, match=f"another token is for the host with NQN {nqn}"):
+        stranger.create_host(taking)
+    host = owner.create_host(HostRequest(name="owner", initiators=(_initiator(nqn),)))
+    guarded.world.client.delete_host(host.id)
+    with pytest.raises(PermissionDeniedError, match="another token"):
+        stranger.create_host(taking)
+    second = guarded.client(guarded.token(nqn))
+    assert second.create_host(replace(taking, name="owner")).name == "owner"
+
+
+def test_an_nqn_is_free_again_when_its_token_has_expired(guarded: Guarded) -> None:
+    nqn = host_nqn(new_id())
+    guarded.token(nqn, valid_days=1)
+    (row,) = guarded.world.store.list(TOKENS)
+    expired = replace(row.value, expires_at=row.value.created_at - timedelta(seconds=1))
+    guarded.world.store.transact({}, [Put(TOKENS, expired)])
+    client = guarded.client(guarded.token("web1"))
+    assert client.create_host(HostRequest(name="web1", initiators=(_initiator(nqn),))).name == "web1"
+
+
 def test_a_token_for_a_registered_host_is_for_that_host(guarded: Guarded) -> None:
     host_id = guarded.world.host("web1")
     for wanted in ("web1", host_id, guarded.world.client.host(host_id).initiators[0].port_name):

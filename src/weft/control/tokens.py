@@ -157,12 +157,22 @@ def _check_registration(store: Store, row: Row[Token], host: Host) -> None:
             f"this token is for a host named {token.host_name}, not {host.name}: register it with"
             f" `weft host register {token.host_name}`"
         )
-    if len(host.initiators) != 1 or host.initiator(Protocol.NVMEOF) is None:
+    nqn = host.initiator(Protocol.NVMEOF)
+    if len(host.initiators) != 1 or nqn is None:
         raise PermissionDeniedError("by its own token a host registers with one initiator: its NQN")
-    if token.host_nqn and host.initiator(Protocol.NVMEOF) != token.host_nqn:
+    if token.host_nqn and nqn != token.host_nqn:
+        raise PermissionDeniedError(f"this token is for the host with NQN {token.host_nqn}, not {nqn}")
+    if not token.host_nqn and _is_promised(store, nqn):
         raise PermissionDeniedError(
-            f"this token is for the host with NQN {token.host_nqn}, not {host.initiator(Protocol.NVMEOF)}"
+            f"another token is for the host with NQN {nqn}; an administrator can revoke that one (`weft token list"
+            f" --host {nqn}`), or make another for this NQN"
         )
+
+
+def _is_promised(store: Store, nqn: str) -> bool:
+    """Whether there is a token for the host with this NQN: who registered it by another would share that host."""
+    present = datetime.now(UTC)
+    return any(not row.value.has_expired(present) for row in store.list(TOKENS, where={"host_nqn": nqn}))
 
 
 def _host_of(store: Store, token: Token) -> Host | None:
