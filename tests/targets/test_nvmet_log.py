@@ -129,6 +129,37 @@ def test_a_log_that_was_read_from_its_first_line_knows_every_controller(kmsg: Pa
         log.stop()
 
 
+def test_a_log_that_never_told_of_a_controller_proves_no_hosts_absence(kmsg: Path) -> None:
+    log = KernelLog(DEFAULT_NQN_PREFIX, kmsg)
+    log.start()
+    try:
+        say(kmsg, log, 0, "Linux version 7.0")
+        assert log.controllers(NQN) is None
+        say(kmsg, log, 1, CREATED)
+        assert log.controllers(NQN) is not None
+    finally:
+        log.stop()
+
+
+@pytest.mark.parametrize(
+    ("line", "is_understood"),
+    [
+        (CREATED.replace(".", ", TLS.") + " of another kernel", False),
+        (CREATED.replace(HOST, "a host with blanks"), False),
+        (CREATED.replace("nvm controller", "discovery controller").replace(HOST, "anybody at all"), True),
+        (NOT_ALLOWED, True),
+    ],
+)
+def test_a_controller_that_is_told_of_in_other_words_makes_the_log_worthless(
+    findings: Findings,
+    line: str,
+    is_understood: bool,  # noqa: FBT001
+) -> None:
+    findings.take(CREATED, NOW)
+    findings.take(line, NOW)
+    assert findings.is_understood() == is_understood
+
+
 def test_a_machine_without_a_log_serves_all_the_same(tmp_path: Path) -> None:
     log = KernelLog(DEFAULT_NQN_PREFIX, tmp_path / "none")
     log.start()

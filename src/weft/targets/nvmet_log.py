@@ -36,6 +36,7 @@ _CREATED: Final = re.compile(
     rf"nvmet: creating (?:nvm|discovery) controller (?P<id>\d{{1,5}}) for subsystem (?P<subsystem>{_NQN})"
     rf" for NQN (?P<host>{_NQN})(?: T10-PI is enabled)?(?P<auth> with DH-HMAC-CHAP)?\."
 )
+_MAKES_CONTROLLER: Final = re.compile(r"nvmet: creating (?!discovery ).*", re.DOTALL)
 _NOT_ALLOWED: Final = re.compile(
     rf"nvmet: connect by host (?P<host>{_NQN}) for subsystem (?P<subsystem>{_NQN}) not allowed"
 )
@@ -88,6 +89,7 @@ class Findings:
         """From when on the log says which hosts have shown their key."""
         self._prefix = nqn_prefix
         self._made: dict[int, _Made] = {}
+        self._strange = False
         self._refusals: OrderedDict[tuple[str, str], Refusal] = OrderedDict()
 
     def take(self, message: str, at: datetime) -> None:
@@ -101,12 +103,21 @@ class Findings:
         elif matched := _AUTHENTICATED.fullmatch(message):
             if (made := self._made.get(int(matched["id"]))) is not None:
                 made.proved = True
+        elif _MAKES_CONTROLLER.fullmatch(message):
+            self._strange = True
         elif (matched := _WRONG_KEY.fullmatch(message)) and (made := self._made.get(int(matched["id"]))):
             made.proved = True  # that it has a key, if a wrong one
             self._refuse(made.controller.subsystem, made.controller.host, RefusalReason.WRONG_KEY, at)
 
     def controllers(self, subsystem: str) -> list[Controller]:
         return [each.controller for each in self._made.values() if each.controller.subsystem == subsystem]
+
+    def is_understood(self) -> bool:
+        """Whether this kernel tells of each controller in words that are known here.
+
+        Another kernel may say it otherwise, or not at all: then nobody must conclude from silence that a host has gone.
+        """
+        return bool(self._made) and not self._strange
 
     def refusals(self, volume_id: VolumeId, now: datetime) -> list[Refusal]:
         """The last first."""
@@ -196,7 +207,8 @@ class KernelLog:
     def controllers(self, subsystem: str) -> Sequence[Controller] | None:
         self._read()
         with self._lock:
-            return self._findings.controllers(subsystem) if self._complete else None
+            is_known = self._complete and self._findings.is_understood()
+            return self._findings.controllers(subsystem) if is_known else None
 
     def refusals(self, volume_id: VolumeId) -> Sequence[Refusal]:
         self._read()
