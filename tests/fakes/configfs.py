@@ -88,6 +88,7 @@ class FakeNvmet:
         self.has_keys = True
         self.log_is_complete = True
         self.port_parameters = True
+        self.probe_answers = True
         self.refuse_at: int | None = None
         """So many changes from now the kernel refuses one."""
         self.refusal = errno.ENOMEM
@@ -179,6 +180,8 @@ class FakeNvmet:
         pass
 
     def living(self, controllers: Iterable[Controller], portal: NvmeofPortal) -> list[Controller]:  # noqa: ARG002
+        if not self.probe_answers:
+            raise UnavailableError("a firewall is in the way")
         living = {each.controller for each in self.sessions}
         return [each for each in controllers if each in living]
 

@@ -150,6 +150,31 @@ def test_each_portal_leads_to_the_volume(node: Node) -> None:
         node.connect(export, HOST_A, portal)
 
 
+def test_a_portal_that_is_configured_no_more_serves_its_volumes_until_they_go(node: Node) -> None:
+    empty = node.kernel.tree()
+    exports = [node.export(HOST_A) for _ in range(2)]
+    target = node.start("192.0.2.1", "rdma://192.0.2.2", "loop")
+    for export in exports:
+        target.create_export(export)
+    node.connect(exports[0], HOST_A)
+    target = node.start("192.0.2.3")
+    connections = target.create_export(exports[0])
+    assert [str(each) for each in connections[exports[0].hosts[0].host_id].portals] == ["192.0.2.3:4420"]
+    node.connect(exports[0], HOST_A)
+    target.remove_export(exports[0].volume_id)
+    assert node.connected(exports[0]) == frozenset()
+    node.connect(exports[1], HOST_A)
+    target.remove_export(exports[1].volume_id)
+    assert node.kernel.tree() == empty
+
+
+def test_stopping_the_target_closes_portals_that_are_configured_no_more(node: Node) -> None:
+    target, empty = node.start("192.0.2.1", "loop"), node.kernel.tree()
+    target.create_export(node.export(HOST_A))
+    node.start("192.0.2.3").stop_target()
+    assert node.kernel.tree() == empty
+
+
 def test_a_portals_options_are_set_before_it_listens(node: Node) -> None:
     node.start(PortalSection(address="192.0.2.1", inline_data_size=8192, max_queue_size=64)).create_export(
         node.export(HOST_A)
@@ -507,6 +532,18 @@ def test_without_a_complete_log_a_host_is_cut_off_also_if_it_may_have_gone(node:
     target.create_export(export)
     node.connect(export, HOST_B)
     target.create_export(without(export, HOST_A))
+    assert node.kernel.cuts == 1
+
+
+def test_where_nobody_can_ask_nvmet_who_is_connected_a_host_is_cut_off_once(node: Node) -> None:
+    node.kernel.probe_answers = False
+    target, export = node.start(), node.export(HOST_A, HOST_B)
+    target.create_export(export)
+    node.connect(export, HOST_A)
+    node.connect(export, HOST_B)
+    target.create_export(without(export, HOST_A))
+    target.create_export(without(export, HOST_A))
+    assert node.connected(export) == {HOST_B}
     assert node.kernel.cuts == 1
 
 

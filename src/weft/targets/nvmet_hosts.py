@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Final
 
 from weft.connection import NvmeofPortal
@@ -43,6 +44,12 @@ class Patience:
     underway: float = 0.1
     leaving: float = 0.5
     ending: float = 5.0
+
+
+class _Living(Enum):
+    NONE = auto()
+    SOME = auto()
+    UNKNOWN = auto()
 
 
 class NvmetHosts:
@@ -152,7 +159,11 @@ class NvmetHosts:
         asked = next((each for each in portals if each.transport is Transport.TCP), None)
         time.sleep(self._patience.underway if staying else 0)
         suspects = self._suspects(nqn, staying)
-        if staying and suspects is not None and self._have_ended(suspects, asked, self._patience.leaving):
+        if (
+            staying
+            and suspects is not None
+            and self._living(suspects, asked, self._patience.leaving) is _Living.NONE
+        ):
             return
         path = f"{subsystem_path(nqn)}/attr_qid_max"
         if self._configfs.read(path) is None:
@@ -162,7 +173,8 @@ class NvmetHosts:
             )
         _log.info("ending every session with %s; the hosts that may stay connect again", nqn)
         self._configfs.write(path, str(qid_max))
-        if suspects and asked is not None and not self._have_ended(suspects, asked, self._patience.ending):
+        # Where it cannot be found out, the kernel is believed: to end them again and again would trouble the others.
+        if self._living(suspects or [], asked, self._patience.ending) is _Living.SOME:
             raise UnavailableError(f"hosts still have sessions with {nqn} that were to end")
 
     def _suspects(self, nqn: str, staying: frozenset[str]) -> list[Controller] | None:
@@ -172,21 +184,21 @@ class NvmetHosts:
         suspects = [each for each in known if each.host not in staying]
         return suspects if len(suspects) <= _MOST_PROBED else None
 
-    def _have_ended(self, suspects: list[Controller], portal: NvmeofPortal | None, seconds: float) -> bool:
-        """Whether none of them lives, or all end within seconds."""
+    def _living(self, suspects: list[Controller], portal: NvmeofPortal | None, seconds: float) -> _Living:
+        """Whether some of them live still after seconds."""
         if not suspects:
-            return True
+            return _Living.NONE
         if portal is None:
-            return False
+            return _Living.UNKNOWN
         deadline = time.monotonic() + seconds
         while True:
             try:
                 suspects = self._probe.living(suspects, portal)
             except UnavailableError as error:
                 _log.info("whether hosts have gone cannot be found out: %s", error)
-                return False
+                return _Living.UNKNOWN
             if not suspects:
-                return True
+                return _Living.NONE
             if time.monotonic() > deadline:
-                return False
+                return _Living.SOME
             time.sleep(_POLL_SECONDS)
