@@ -25,6 +25,7 @@ from weft.nvme.dhchap_messages import Failure1, Success2, decode_message
 from weft.nvme.dhchap_proof import DhChapKeys
 from weft.nvme.fabrics import AUTHREQ_ATR, AuthenticationReceive, AuthenticationSend, PropertyGet, PropertySet
 from weft.nvme.nvm import Read
+from weft.nvme.pdu import PduType
 from weft.nvme.properties import ControllerConfiguration, Property
 from weft.nvme.status import StatusCode
 
@@ -313,6 +314,24 @@ def test_a_message_that_is_too_long_is_refused(workshop: Workshop) -> None:
         assert admin.send_message(bytes(length)).status.code == StatusCode.INVALID_FIELD_IN_COMMAND
     empty = admin.call(AuthenticationSend(length=0))
     assert empty.status.code == StatusCode.INVALID_FIELD_IN_COMMAND
+
+
+def test_a_stranger_makes_the_target_keep_little_room_for_its_data(workshop: Workshop) -> None:
+    export = workshop.export(HOST_A, secrets={HOST_A: new_secrets()})
+    admin = connected(workshop, export)
+    too_much = admin.send_message(bytes(2**20))
+    assert (too_much.status.code, admin.r2ts) == (StatusCode.INVALID_FIELD_IN_COMMAND, 0)
+    unheard = RawConnection(workshop.portal, in_capsule_data_size=1024)
+    workshop.stack.callback(unheard.close)
+    unheard.open().connect(nqn_of(export), HOST_A)
+    for _ in range(100):
+        unheard.submit(AuthenticationSend(length=4096), data=bytes(4096))
+    unheard.submit(AuthenticationSend(length=0))
+    asked = 0
+    with unheard.socket.makefile("rb") as answers:
+        while (pdu := answers.read(24))[0] == PduType.R2T:
+            asked += 1
+    assert (pdu[0], asked) == (PduType.CAPSULE_RESP, 4)
 
 
 @pytest.mark.parametrize("length", [2**17, 2**32 - 1])

@@ -37,6 +37,10 @@ _log = logging.getLogger(__name__)
 MAXIMUM_TRANSFER: Final = 2**20
 """Bytes of data of one command; Identify Controller says so by MDTS."""
 
+_SMALL_TRANSFER: Final = 4096
+"""Bytes of data of one command, but on I/O queues: those of authentication have most."""
+
+_SMALL_DATA_IN_FLIGHT: Final = 4 * _SMALL_TRANSFER
 _FLUSH_AT_BYTES: Final = 256 * 1024
 _FLUSH_AT_BUFFERS: Final = 512  # IOV_MAX is 1024
 _LINGER_SECONDS: Final = 1.0
@@ -51,7 +55,7 @@ class QueuePair:
     """A connection from accept to close. Its thread alone receives, carries out commands and sends.
 
     What it keeps for the host is bounded: MAXIMUM_TRANSFER for data that is read, limits.data_in_flight for data that
-    is written, and weft.nvme's bounds on commands and in-capsule data.
+    is written, and weft.nvme's bounds on commands and in-capsule data. It is little before the host has been let in.
     """
 
     def __init__(
@@ -256,7 +260,7 @@ class QueuePair:
         )
         if not missing:
             self._dispatch(received, received.data)
-        elif received.length > MAXIMUM_TRANSFER:
+        elif received.length > (MAXIMUM_TRANSFER if self._carries_io else _SMALL_TRANSFER):
             self.complete(received.cid, do_not_retry(StatusCode.INVALID_FIELD_IN_COMMAND))
         elif self._waiting_for_room or not self._has_room(received.length):
             self._waiting_for_room.append(received)
@@ -264,7 +268,14 @@ class QueuePair:
             self._fetch(received)
 
     def _has_room(self, length: int) -> bool:
-        return self._data_in_flight + length <= max(self._limits.data_in_flight, MAXIMUM_TRANSFER)
+        most = (
+            max(self._limits.data_in_flight, MAXIMUM_TRANSFER) if self._carries_io else _SMALL_DATA_IN_FLIGHT
+        )
+        return self._data_in_flight + length <= most
+
+    @property
+    def _carries_io(self) -> bool:
+        return self.let_in and bool(self._machine.qid)
 
     def _fetch(self, received: CommandReceived) -> None:
         self._data_in_flight += received.length
