@@ -157,9 +157,9 @@ def test_a_portal_that_is_configured_no_more_serves_its_volumes_until_they_go(no
     for export in exports:
         target.create_export(export)
     node.connect(exports[0], HOST_A)
-    target = node.start("192.0.2.3")
+    target = node.start("[2001:db8::1]:4420")
     connections = target.create_export(exports[0])
-    assert [str(each) for each in connections[exports[0].hosts[0].host_id].portals] == ["192.0.2.3:4420"]
+    assert [str(each) for each in connections[exports[0].hosts[0].host_id].portals] == ["[2001:db8::1]:4420"]
     node.connect(exports[0], HOST_A)
     target.remove_export(exports[0].volume_id)
     assert node.connected(exports[0]) == frozenset()
@@ -171,7 +171,7 @@ def test_a_portal_that_is_configured_no_more_serves_its_volumes_until_they_go(no
 def test_stopping_the_target_closes_portals_that_are_configured_no_more(node: Node) -> None:
     target, empty = node.start("192.0.2.1", "loop"), node.kernel.tree()
     target.create_export(node.export(HOST_A))
-    node.start("192.0.2.3").stop_target()
+    node.start("[2001:db8::1]:4420").stop_target()
     assert node.kernel.tree() == empty
 
 

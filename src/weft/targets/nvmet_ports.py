@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from weft.config import PortalSection
-from weft.connection import NvmeofPortal
+from weft.connection import LOOP_PORTAL, NvmeofPortal
 from weft.errors import UnsupportedError, WeftError
 from weft.model import Transport
 from weft.targets.configfs import PRIVATE, Configfs, ConfigfsError
@@ -128,6 +128,9 @@ class NvmetPorts:
                 self._configfs.unlink(port.link_path(nqn))
                 if not self._ready():
                     self._remove(port)
+            for port in self._retired():
+                self._configfs.unlink(port.link_path(nqn))
+                self._remove(port)
 
     def hide_all(self, nqns: Sequence[str]) -> None:
         """Unlink subsystems everywhere, and remove the ports that are weft's.
@@ -136,7 +139,7 @@ class NvmetPorts:
         gives up.
         """
         with self._lock:
-            for port in self._ports:
+            for port in [*self._ports, *self._retired()]:
                 if port.id is None:
                     continue
                 self._gate.close(port.portal)
@@ -274,6 +277,18 @@ class NvmetPorts:
     def _find_all(self) -> dict[tuple[str, ...], str]:
         return {self._address_of(port_id): port_id for port_id in self._configfs.names(_PORTS)}
 
+    def _retired(self) -> list[_Port]:
+        """weft's ports of portals that are not configured any more.
+
+        They go on listening, for the hosts that are connected by them, until the volumes they lead to are gone.
+        """
+        configured = {_address(each.portal) for each in self._ports}
+        return [
+            _Port(_portal(address), PortalSection(), id=port_id)
+            for address, port_id in self._find_all().items()
+            if address[0] and address not in configured and self._configfs.is_private(f"{_PORTS}/{port_id}")
+        ]
+
     def _address_of(self, port_id: str) -> tuple[str, ...]:
         def read(name: str) -> str:
             return self._configfs.read(f"{_PORTS}/{port_id}/{name}") or ""
@@ -293,6 +308,14 @@ class NvmetPorts:
         else:
             port.is_open = bool(self._configfs.names(f"{port.path}/subsystems"))
         port.trouble = ""
+
+
+def _portal(address: tuple[str, ...]) -> NvmeofPortal:
+    """Of a port that weft has made."""
+    if address[0] == Transport.LOOP:
+        return LOOP_PORTAL
+    transport, host, port = address
+    return NvmeofPortal(transport=Transport(transport), address=host, port=int(port))
 
 
 def _address(portal: NvmeofPortal) -> tuple[str, ...]:
