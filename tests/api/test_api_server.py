@@ -1,12 +1,13 @@
 """The listeners: their modes, who else is there, and how they end."""
 
 import fcntl
+import http.client
 import os
 import socket
 import stat
 import threading
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
 
@@ -140,6 +141,41 @@ def test_strangers_who_keep_silent_make_room_and_those_who_wait_for_an_answer_do
         assert Client.for_config(config).api_versions() == ["v1beta"], "another listener suffers"
         server.stop()
         assert [each.result().status for each in calls] == [Status.CREATING] * 5
+
+
+def test_strangers_who_are_answered_again_and_again_make_room_too(
+    still_world: World, short_path: Path
+) -> None:
+    config = make_config(short_path / "2", listen=(f"127.0.0.1:{free_port()}",))
+    server = ApiServer(still_world.service, config, http_protocol=CrowdedProtocol)
+    server.start()
+    host, port = config.api.listen[0].rsplit(":", 1)
+    address = (host, int(port))
+    token = config.token_file.read_text().strip()
+    with ExitStack() as stack:
+        stack.callback(server.stop)
+        known = stack.enter_context(closing(http.client.HTTPConnection(*address)))
+        assert _status(known, token) == 200
+        assert _status(known, "wrong") == 401
+        strangers = [http.client.HTTPConnection(*address) for _ in range(4)]
+        for number, each in enumerate(strangers):
+            stack.enter_context(closing(each))
+            assert _status(each, "wrong" if number % 2 else None) == (401 if number % 2 else 200)
+        for _ in range(8):
+            assert Client.for_url(f"http://{host}:{port}", token).pools()
+        assert _status(known, token) == 200, "who was let in once stays"
+        assert strangers[0].sock.recv(1) == b""
+
+
+def _status(connection: http.client.HTTPConnection, token: str | None) -> int:
+    """Of an answer to a request that shows the token, or that nobody needs one for."""
+    if token is None:
+        connection.request("GET", "/")
+    else:
+        connection.request("GET", f"{BASE}/pools", headers={"Authorization": f"Bearer {token}"})
+    response = connection.getresponse()
+    response.read()
+    return response.status
 
 
 def _create(client: Client, name: str) -> VolumeView:

@@ -18,6 +18,7 @@ from weft.api.access import check_access
 from weft.api.call import Answer, Api, Call, Handler, Waiters
 from weft.api.errors import JSON, error_response, http_exception_response
 from weft.api.gates import Gate
+from weft.api.idle import let_in
 from weft.api.preference import preferred_wait
 from weft.control.service import Service
 from weft.control.tokens import view_token
@@ -119,6 +120,8 @@ def _endpoint(
             method = "GET" if request.method == "HEAD" else request.method
             tenant = request.path_params.get("tenant", DEFAULT_TENANT)
             caller, token = await run_in_threadpool(_admit, api, gate, request, tenant)
+            if gate is not None:
+                let_in(request)
             check_access(caller, method, path)
             call = Call(
                 caller=caller,

@@ -36,7 +36,7 @@ class TlsProtocol(IdleClosingProtocol):
         """The oldest handshake goes first, then as everywhere."""
         oldest = next(iter(self.handshaking), None)
         if oldest is None:
-            return self.end_a_silent_one()
+            return self.end_a_stranger()
         self.handshaking.pop(oldest).abort()
         return True
 
