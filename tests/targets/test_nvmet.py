@@ -251,8 +251,18 @@ def test_a_device_is_free_again_once_somebody_elses_subsystem_is_gone(node: Node
     configfs.unlink(f"subsystems/{theirs}/allowed_hosts/{HOST_B}")
     configfs.remove_directory(f"subsystems/{theirs}/namespaces/7")
     configfs.remove_directory(f"subsystems/{theirs}")
-    target.exports()
     target.create_export(export)
+
+
+def test_no_namespace_of_somebody_elses_subsystem_is_overlooked(node: Node) -> None:
+    exports, theirs = [node.export(HOST_A) for _ in range(2)], "nqn.2024-01.org.example:theirs"
+    somebody_else_exports(node.kernel, theirs, exports[0].path)
+    node.kernel.mkdir(f"{ROOT}/subsystems/{theirs}/namespaces/8")
+    node.kernel.write(f"{ROOT}/subsystems/{theirs}/namespaces/8/device_path", str(exports[1].path).encode())
+    target = node.start()
+    for export in exports:
+        with pytest.raises(ConflictError, match=r"nqn\.2024-01\.org\.example:theirs"):
+            target.create_export(export)
 
 
 def test_bytes_that_are_not_there_are_not_exported_and_nothing_is_left(node: Node) -> None:

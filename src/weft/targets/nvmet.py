@@ -27,7 +27,7 @@ from weft.errors import (
 )
 from weft.model import Export, FoundExport, HostId, Refusal, VolumeId
 from weft.names import check_id, check_nqn, serial_number, subsystem_nqn, volume_id_of_nqn
-from weft.targets.nvmet_devices import Device, DeviceClaims, look_at
+from weft.targets.nvmet_devices import Device, DeviceClaims, devices_of, look_at
 from weft.targets.nvmet_hosts import NvmetHosts
 from weft.targets.nvmet_parts import NvmetParts, NvmetStatus, kernel_parts
 from weft.targets.nvmet_ports import NvmetPorts
@@ -41,6 +41,7 @@ from weft.targets.nvmet_tree import (
     read_subsystem,
     removal,
     subsystem_difference,
+    subsystem_path,
 )
 
 _log = logging.getLogger(__name__)
@@ -205,13 +206,11 @@ class NvmetTarget:
     def exports(self) -> Mapping[VolumeId, FoundExport]:
         self._check_ready()
         found = {}
-        names = frozenset(self._configfs.names("subsystems"))
-        self._devices.forget({each for each in self._devices.owners() if self._is_gone(each, names)})
+        names = self._configfs.names("subsystems")
+        self._look_at_others(names)
         for nqn in names:
             volume_id = volume_id_of_nqn(nqn, self._prefix)
-            if volume_id is None:
-                self._claim_for_others(nqn)
-            elif (export := self.export(volume_id)) is not None:
+            if volume_id is not None and (export := self.export(volume_id)) is not None:
                 found[volume_id] = export
         return found
 
@@ -244,7 +243,7 @@ class NvmetTarget:
         is_there = live is not None and live.namespace == wanted.namespace
         device = None if is_there else _of_size(export)
         if device is not None:
-            self._devices.claim(device, wanted.nqn)
+            self._claim(device, wanted.nqn)
         apply(self._configfs, operations)
         if device is not None:
             self._sizes[export.volume_id] = device.size
@@ -329,19 +328,28 @@ class NvmetTarget:
         reasons = [f"{portal}: {reason}" for portal, reason in self._ports.troubles().items()]
         return waiting or "; ".join(reasons) or "they are being opened"
 
-    def _is_gone(self, nqn: str, there: frozenset[str]) -> bool:
-        """Whether a subsystem of someone else's is not there any more; weft's own are released when they are removed."""
-        return nqn not in there and volume_id_of_nqn(nqn, self._prefix) is None
+    def _claim(self, device: Device, nqn: str) -> None:
+        try:
+            self._devices.claim(device, nqn)
+        except ConflictError:
+            # What others show may have changed since they were last looked at.
+            self._look_at_others(self._configfs.names("subsystems"))
+            self._devices.claim(device, nqn)
 
-    def _claim_for_others(self, nqn: str) -> None:
-        """Remember what a subsystem shows, as far as it can be told."""
-        for name in self._configfs.names(f"subsystems/{nqn}/namespaces"):
-            path = self._configfs.read(f"subsystems/{nqn}/namespaces/{name}/device_path")
-            try:
-                if path:
-                    self._devices.claim(look_at(Path(path)), nqn)
-            except WeftError as error:
-                _log.debug("subsystem %s: %s", nqn, error)
+    def _look_at_others(self, names: Sequence[str]) -> None:
+        """Learn which devices the subsystems of these that are not weft's show."""
+        self._devices.learn_others(
+            {
+                device.identity: nqn
+                for nqn in names
+                if not self._is_own(nqn)
+                for device in devices_of(self._configfs, nqn)
+            }
+        )
+
+    def _is_own(self, nqn: str) -> bool:
+        is_named_so = volume_id_of_nqn(nqn, self._prefix) is not None
+        return is_named_so and self._configfs.read(f"{subsystem_path(nqn)}/attr_model") == MODEL
 
     # -- what the thread does ---------------------------------------------------------------------------------
 
@@ -362,20 +370,21 @@ class NvmetTarget:
 
     def _adopt(self) -> None:
         """Learn what is there, and mend what a crash may have left."""
-        for nqn in self._configfs.names("subsystems"):
-            volume_id = volume_id_of_nqn(nqn, self._prefix)
-            live = read_subsystem(self._configfs, nqn) if volume_id is not None else None
-            self._claim_for_others(nqn)
-            if (
-                live is not None
-                and live.model == MODEL
-                and live.namespace is not None
-                and live.namespace.enabled
-            ):
-                self._restore.made(nqn)
+        self._look_at_others(self._configfs.names("subsystems"))
+        for live in self._own():
+            for device in devices_of(self._configfs, live.nqn):
+                self._adopt_device(device, live.nqn)
+            if live.namespace is not None and live.namespace.enabled:
+                self._restore.made(live.nqn)
         self._hosts.forget_unused()
         self._ports.find()
         self._ports.finish()
+
+    def _adopt_device(self, device: Device, nqn: str) -> None:
+        try:
+            self._devices.claim(device, nqn)
+        except ConflictError as error:
+            _log.error("two subsystems show one device, so hosts may destroy each other's data: %s", error)
 
     def _own(self) -> list[Subsystem]:
         """The subsystems that weft made."""

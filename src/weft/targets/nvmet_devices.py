@@ -3,15 +3,20 @@
 nvmet takes the same device in two subsystems without a word; two hosts would write over each other's data.
 """
 
+import logging
 import os
 import stat
 import threading
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from weft.errors import ConflictError, InvalidValueError, NotFoundError, UnavailableError
+from weft.errors import ConflictError, InvalidValueError, NotFoundError, UnavailableError, WeftError
+from weft.targets.configfs import Configfs
+from weft.targets.nvmet_tree import subsystem_path
+
+_log = logging.getLogger(__name__)
 
 _SECTOR: Final = 512
 
@@ -55,6 +60,20 @@ def _block_size(path: Path, number: str) -> int:
         raise UnavailableError(f"the size of {path} cannot be read from {size}: {error}") from None
 
 
+def devices_of(configfs: Configfs, nqn: str) -> list[Device]:
+    """What a subsystem shows or is about to, as far as it can be told."""
+    found = []
+    namespaces = f"{subsystem_path(nqn)}/namespaces"
+    for name in configfs.names(namespaces):
+        path = configfs.read(f"{namespaces}/{name}/device_path")
+        try:
+            if path:
+                found.append(look_at(Path(path)))
+        except WeftError as error:
+            _log.debug("subsystem %s: %s", nqn, error)
+    return found
+
+
 class DeviceClaims:
     """Which subsystem shows which device. Safe to use from any thread."""
 
@@ -62,35 +81,34 @@ class DeviceClaims:
         self._lock = threading.Lock()
         self._owners: dict[Identity, str] = {}
         self._devices: dict[str, Identity] = {}
+        self._others: Mapping[Identity, str] = {}
 
     def claim(self, shown: Device, nqn: str) -> None:
-        """Keep a device for a subsystem, which gives up the one that it had.
+        """Keep a device for a subsystem of weft's, which gives up the one that it had.
 
         Raises ConflictError when another subsystem shows it.
         """
         device = shown.identity
         with self._lock:
-            owner = self._owners.setdefault(device, nqn)
+            owner = self._owners.get(device, nqn)
+            if owner == nqn:
+                owner = self._others.get(device, nqn)
             if owner != nqn:
                 raise ConflictError(
                     f"{shown.path} is shown by subsystem {owner} of this node already; one device is exported once"
                 )
             before = self._devices.get(nqn)
-            if before is not None and before != device:
+            if before is not None:
                 del self._owners[before]
-            self._devices[nqn] = device
+            self._owners[device], self._devices[nqn] = nqn, device
 
     def release(self, nqn: str) -> None:
         with self._lock:
             device = self._devices.pop(nqn, None)
             if device is not None:
-                self._owners.pop(device, None)
+                del self._owners[device]
 
-    def owners(self) -> list[str]:
-        """The subsystems that have a device."""
+    def learn_others(self, shown: Mapping[Identity, str]) -> None:
+        """All that subsystems show which are not weft's, by the NQN of each; what they showed before is free."""
         with self._lock:
-            return list(self._devices)
-
-    def forget(self, nqns: Iterable[str]) -> None:
-        for each in nqns:
-            self.release(each)
+            self._others = dict(shown)
