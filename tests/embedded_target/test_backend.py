@@ -44,6 +44,28 @@ def test_a_file_outside_the_roots_is_not_opened(root: Path, tmp_path: Path) -> N
             open_backend(path, [root])
 
 
+@pytest.mark.parametrize(
+    ("path", "real", "mapped_name", "uuid", "is_it"),
+    [
+        ("/dev/vg-1/weft-a", "/dev/dm-3", "vg--1-weft--a", "LVM-x", True),
+        ("/dev/vg-1/weft-a", "/dev/dm-3", "vg--1-weft--b", "LVM-x", False),
+        ("/dev/vg-1/weft-a", "/dev/dm-3", "vg--1-weft--a", "CRYPT-x", False),
+        ("/dev/vg-1/weft-a", "/dev/dm-4", "vg--1-weft--a", "LVM-x", False),
+        ("/dev/vg-1/weft-a", "/dev/sda", "vg--1-weft--a", "LVM-x", False),
+        ("/tmp/vg-1/weft-a", "/dev/dm-3", "vg--1-weft--a", "LVM-x", False),
+        ("/dev/vg-1/../weft-a", "/dev/dm-3", "..-weft--a", "LVM-x", False),
+    ],
+)
+def test_a_link_to_a_mapped_device_is_followed_where_the_kernel_says_that_it_is_this_logical_volume(
+    tmp_path: Path, path: str, real: str, mapped_name: str, uuid: str, *, is_it: bool
+) -> None:
+    described = tmp_path / "class" / "block" / "dm-3" / "dm"
+    described.mkdir(parents=True)
+    (described / "name").write_text(f"{mapped_name}\n")
+    (described / "uuid").write_text(f"{uuid}\n")
+    assert backend_module._is_logical_volume(Path(path), Path(real), tmp_path) is is_it
+
+
 def test_a_link_that_stays_below_the_roots_is_followed(root: Path, volume: Path) -> None:
     (root / "link").symlink_to(volume)
     backend = open_backend(root / "link", [root])

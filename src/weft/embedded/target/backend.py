@@ -1,5 +1,8 @@
 """The bytes of a namespace: a regular file or a block device below one of the allowed directories.
 
+A logical volume /dev/<group>/<name> is a link to /dev/dm-<number>, which is below no directory of its group's; it is
+allowed where the kernel says that the device is that logical volume.
+
 All methods may be called from several threads at once. They raise OSError as the kernel gives it; the caller turns
 that into a completion status. Offsets and lengths are bytes.
 """
@@ -120,16 +123,17 @@ class Backend:
 def open_backend(path: Path, roots: Sequence[Path]) -> Backend:
     """Open path for reading and writing, and claim it.
 
-    Symbolic links are followed first; what they lead to must be a regular file or block device below one of roots.
+    Symbolic links are followed first; what they lead to must be a regular file or block device below one of roots,
+    or the logical volume that path names where the directory of its volume group is one of roots.
     Raises InvalidValueError (outside the roots, wrong kind), NotFoundError, ConflictError (somebody else has
     claimed it) and UnavailableError (it cannot be opened now).
     """
     real = Path(os.path.realpath(path))
-    _check_below(path, real, roots)
+    _check_allowed(path, real, roots)
     descriptor = _open(path, real)
     try:
         # The path may have been changed since realpath looked at it; what is open now is what counts.
-        _check_below(path, Path(f"/proc/self/fd/{descriptor}").readlink(), roots)
+        _check_allowed(path, Path(f"/proc/self/fd/{descriptor}").readlink(), roots)
         _check_kind(path, os.fstat(descriptor))
         _claim(path, descriptor)
     except BaseException:
@@ -144,9 +148,27 @@ def check_holds(backend: Backend, size: int) -> None:
         raise DataError(f"{backend.path} holds {backend.size} bytes where the export needs {size}")
 
 
-def _check_below(path: Path, real: Path, roots: Sequence[Path]) -> None:
-    if not any(real.is_relative_to(os.path.realpath(root)) for root in roots):
+def _check_allowed(path: Path, real: Path, roots: Sequence[Path]) -> None:
+    below = any(real.is_relative_to(os.path.realpath(root)) for root in roots)
+    if not below and not (path.parent in roots and _is_logical_volume(path, real)):
         raise InvalidValueError("path", f"{path} is outside the directories that may be exported from")
+
+
+def _is_logical_volume(path: Path, real: Path, sysfs: Path = Path("/sys")) -> bool:
+    """Whether the device real is the logical volume /dev/<group>/<name> that path names.
+
+    Device-mapper calls it <group>-<name>, with each hyphen within them doubled.
+    """
+    if path.parent.parent != Path("/dev") or real.parent != Path("/dev") or not real.name.startswith("dm-"):
+        return False
+    name = "-".join(part.replace("-", "--") for part in (path.parent.name, path.name))
+    described = sysfs / "class" / "block" / real.name / "dm"
+    try:
+        return described.joinpath("name").read_text().rstrip("\n") == name and described.joinpath(
+            "uuid"
+        ).read_text().startswith("LVM-")
+    except OSError:
+        return False
 
 
 def _open(path: Path, real: Path) -> int:
