@@ -51,7 +51,8 @@ class LvmDriver(ABC):
         found = self._look_for(volume_id).get(name)
         if found is None:
             return None
-        self._make_ready([found])
+        self._check_whole(found)
+        self._group.activate([name])
         return self._found(volume_id, found)
 
     def volumes(self) -> Mapping[VolumeId, FoundVolume]:
@@ -61,7 +62,7 @@ class LvmDriver(ABC):
             for name, each in report.items()
             if (volume_id := volume_id_of(name)) is not None and not each.is_partial
         }
-        self._make_ready([each for each in volumes.values() if not each.is_active])
+        self._make_ready(*volumes.values())
         return {volume_id: self._found(volume_id, each) for volume_id, each in volumes.items()}
 
     def snapshots(self, volume_id: VolumeId) -> Mapping[SnapshotId, FoundSnapshot]:
@@ -126,15 +127,18 @@ class LvmDriver(ABC):
     def _found(self, volume_id: VolumeId, found: LogicalVolume) -> FoundVolume:
         return FoundVolume(id=volume_id, size=found.size, path=self._devices / found.name)
 
-    def _make_ready(self, found: list[LogicalVolume]) -> None:
+    def _make_ready(self, *found: LogicalVolume) -> None:
         """Have devices for these logical volumes."""
         for each in found:
-            if each.is_partial:
-                raise UnavailableError(
-                    f"pool {self._pool}: a disk that holds a part of {self._group.name}/{each.name} is missing;"
-                    f" see: pvs -o +pv_missing -S vg_name={self._group.name}"
-                )
-        self._group.activate([each.name for each in found])
+            self._check_whole(each)
+        self._group.activate([each.name for each in found if not each.is_active])
+
+    def _check_whole(self, found: LogicalVolume) -> None:
+        if found.is_partial:
+            raise UnavailableError(
+                f"pool {self._pool}: a disk that holds a part of {self._group.name}/{found.name} is missing;"
+                f" see: pvs -o +pv_missing -S vg_name={self._group.name}"
+            )
 
     def _device_size(self, name: str) -> int | None:
         """Bytes of the device of a logical volume of this group; None while it has none."""

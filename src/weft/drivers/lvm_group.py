@@ -154,7 +154,8 @@ class VolumeGroup:
 
     def activate(self, names: Collection[str]) -> None:
         if names:
-            self.change("lvchange", "--activate", "y", *(f"{self.name}/{name}" for name in names))
+            # Activating a COW snapshot activates its origin, about which LVM would ask.
+            self.change("lvchange", "--yes", "--activate", "y", *(f"{self.name}/{name}" for name in names))
 
     def deactivate(self, name: str) -> None:
         """Take a logical volume's device away. Raises ConflictError when it is in use."""

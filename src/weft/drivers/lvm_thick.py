@@ -118,7 +118,7 @@ class ThickDriver(LvmDriver):
             return
         origin = self._existing_volume(snapshot.volume_id, found)
         self._bury(name, found=found)
-        self._make_ready([origin])
+        self._make_ready(origin)
         self._take(origin.name, name, "--addtag", volume_tag(snapshot.volume_id))
 
     def delete_snapshot(self, snapshot: Snapshot) -> None:
@@ -142,7 +142,7 @@ class ThickDriver(LvmDriver):
             raise ConflictError(f"volume {volume.id} is in use and cannot be reverted; detach it first")
         if present.size < volume.size:
             self._extend(volume, present, found)
-        self._make_ready([present])
+        self._make_ready(present)
         try:
             make_alike(self.path(volume), kept.path, kept.size, partial(self._progress, volume.id))
         except DataError as error:
@@ -177,7 +177,7 @@ class ThickDriver(LvmDriver):
         kept = self._existing_snapshot(snapshot, found)
         if kept.fault:
             raise DataError(kept.fault)
-        self._make_ready([found[kept.path.name]])
+        self._make_ready(found[kept.path.name])
         return kept
 
     def _make_room(self, volume_id: VolumeId, size: int, found: Mapping[str, LogicalVolume]) -> Path:
@@ -186,7 +186,7 @@ class ThickDriver(LvmDriver):
         extent = self._group.size().extent_size
         present = found.get(name)
         if present is not None and present.size == -(-size // extent) * extent:
-            self._make_ready([present])
+            self._make_ready(present)
             return self._devices / name
         self._bury(name, found=found)
         self._group.change(
