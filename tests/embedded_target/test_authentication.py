@@ -24,7 +24,7 @@ from weft.nvme.dhchap_key import DhChapHash, generate_dhchap_key, parse_dhchap_k
 from weft.nvme.dhchap_messages import Failure1, Success2, decode_message
 from weft.nvme.dhchap_proof import DhChapKeys
 from weft.nvme.fabrics import AUTHREQ_ATR, AuthenticationReceive, AuthenticationSend, PropertyGet, PropertySet
-from weft.nvme.nvm import Read
+from weft.nvme.nvm import Read, Write
 from weft.nvme.pdu import PduType
 from weft.nvme.properties import ControllerConfiguration, Property
 from weft.nvme.status import StatusCode
@@ -61,6 +61,18 @@ def connected(workshop: Workshop, export: Export, host: str = HOST_A) -> RawConn
     return connection
 
 
+def io_queue(workshop: Workshop, export: Export, secrets: DhChapSecrets) -> RawConnection:
+    """Of HOST_A, behind an admin queue that has authenticated; it has yet to."""
+    admin = workshop.connection().open()
+    cntlid = admin.connect(nqn_of(export), HOST_A).result & 0xFFFF
+    admin.authenticate(proof(export, secrets))
+    assert admin.call(ENABLE).status.ok
+    queue = workshop.connection().open()
+    completion = queue.connect(nqn_of(export), HOST_A, qid=1, cntlid=cntlid)
+    assert completion.result == cntlid | AUTHREQ_ATR
+    return queue
+
+
 def refusals(workshop: Workshop, export: Export) -> list[tuple[str, RefusalReason]]:
     return [(each.initiator, each.reason) for each in workshop.target.refusals(export.volume_id)]
 
@@ -95,13 +107,7 @@ def test_nothing_but_authentication_is_done_for_a_host_that_has_not_authenticate
 def test_every_queue_must_authenticate(workshop: Workshop) -> None:
     secrets = new_secrets()
     export = workshop.export(HOST_A, secrets={HOST_A: secrets})
-    admin = workshop.connection().open()
-    cntlid = admin.connect(nqn_of(export), HOST_A).result & 0xFFFF
-    admin.authenticate(proof(export, secrets))
-    assert admin.call(ENABLE).status.ok
-    queue = workshop.connection().open()
-    completion = queue.connect(nqn_of(export), HOST_A, qid=1, cntlid=cntlid)
-    assert completion.result == cntlid | AUTHREQ_ATR
+    queue = io_queue(workshop, export, secrets)
     queue.machine.authenticated()
     read = Read(nsid=1, slba=0, blocks=1)
     refused = queue.wait(queue.submit(read, size=512)).status
@@ -269,6 +275,25 @@ def test_a_live_host_that_has_failed_can_do_nothing_but_prove_itself(make_worksh
         assert admin.call(ENABLE).status.ok
     assert admin.send_message(bytes(spoilt)).status.ok
     admin.wait_until_lost()
+
+
+def test_a_write_that_was_held_while_its_host_had_failed_is_done_once_it_has_proven_itself(
+    workshop: Workshop,
+) -> None:
+    secrets = new_secrets()
+    export = workshop.export(HOST_A, secrets={HOST_A: secrets})
+    queue = io_queue(workshop, export, secrets)
+    queue.authenticate(proof(export, secrets))
+    hold = workshop.target.hold_writes(export.volume_id, 20)
+    held = queue.submit(Write(nsid=1, slba=0, blocks=1), data=b"w" * 512)
+    assert queue.send_message(bytes(16)).status.ok
+    hold.release()
+    read = Read(nsid=1, slba=0, blocks=1)
+    refused = queue.wait(queue.submit(read, size=512)).status
+    assert refused.code == StatusCode.AUTHENTICATION_REQUIRED
+    queue.authenticate(proof(export, secrets))
+    assert queue.wait(held).status.ok
+    assert queue.read(read, 512) == b"w" * 512
 
 
 def test_a_host_whose_key_is_taken_away_is_asked_for_none_any_more(workshop: Workshop) -> None:

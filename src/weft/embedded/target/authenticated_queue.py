@@ -129,6 +129,7 @@ class AuthenticatedQueue:
             if not self._let_in:
                 self._let_in = True
                 self._responder.authenticated()
+            self._responder.wake()  # what the queue waited for may have come meanwhile
 
     def _failed(self) -> None:
         """The host has been told: end the connection, as the kernel's target does."""
