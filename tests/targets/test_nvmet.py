@@ -545,6 +545,15 @@ def test_without_a_complete_log_a_host_is_cut_off_also_if_it_may_have_gone(node:
     assert node.kernel.cuts == 1
 
 
+def test_a_host_is_cut_off_that_is_connected_by_a_portal_which_is_configured_no_more(node: Node) -> None:
+    target, export = node.start(), node.export(HOST_A, HOST_B)
+    target.create_export(export)
+    node.connect(export, HOST_A)
+    target = node.start("192.0.2.2")
+    target.create_export(without(export, HOST_A))
+    assert node.connected(export) == frozenset()
+
+
 def test_where_nobody_can_ask_nvmet_who_is_connected_a_host_is_cut_off_once(node: Node) -> None:
     node.kernel.probe_answers = False
     target, export = node.start(), node.export(HOST_A, HOST_B)

@@ -227,12 +227,13 @@ class NvmetTarget:
                 " target.nqn_prefix"
             )
         wanted = self._wanted(export, nqn)
-        shown = self._ports.showing(nqn) if live is not None else ()
+        shown = live is not None and self._ports.is_shown(nqn)
         if live is not None and not wanted.allow_any_host:
             if live.allow_any_host:
                 self._hosts.close(export.hosts, wanted, live)
-            self._hosts.revoke(nqn, live, wanted.hosts, shown, self._qid_max)
-        self._make_namespace(export, wanted, live, shown=bool(shown))
+            portals = self._ports.showing(nqn)
+            self._hosts.revoke(nqn, live, wanted.hosts, portals, self._qid_max, shown=shown)
+        self._make_namespace(export, wanted, live, shown=shown)
         self._hosts.admit(export.hosts, wanted, live)
         self._initiators[export.volume_id] = frozenset(each.initiator for each in export.hosts)
 

@@ -95,8 +95,12 @@ class NvmetHosts:
         staying: frozenset[str],
         portals: Sequence[NvmeofPortal],
         qid_max: int,
+        *,
+        shown: bool,
     ) -> None:
         """Take every host that is not to stay from a subsystem's list, and return when none has a session any more.
+
+        shown: hosts can reach the subsystem, by the portals or otherwise; else none has a session.
 
         The directory of the list is marked meanwhile, so that a crash cannot make it forget that sessions are to be
         ended. Raises UnavailableError when they do not end.
@@ -108,7 +112,7 @@ class NvmetHosts:
         self._configfs.set_mode(allowed, PRIVATE)
         for each in sorted(leaving):
             self._configfs.unlink(f"{allowed}/{each}")
-        if portals:
+        if shown:
             self._end_sessions(nqn, staying, portals, qid_max)
         self._configfs.set_mode(allowed, PUBLIC)
         self.forget(leaving)

@@ -85,8 +85,15 @@ class NvmetPorts:
                         port.id,
                     )
 
+    def is_shown(self, nqn: str) -> bool:
+        """Whether hosts can reach a subsystem, also by a port that is not configured or not weft's."""
+        return any(
+            self._configfs.exists(f"{_PORTS}/{each}/subsystems/{nqn}")
+            for each in self._configfs.names(_PORTS)
+        )
+
     def showing(self, nqn: str) -> tuple[NvmeofPortal, ...]:
-        """The portals that lead to a subsystem."""
+        """The configured portals that lead to a subsystem."""
         return tuple(
             each.portal
             for each in self._ports
