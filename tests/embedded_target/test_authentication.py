@@ -161,6 +161,15 @@ def test_a_host_that_hangs_up_instead_of_authenticating_has_no_key(workshop: Wor
     eventually(lambda: refusals(workshop, export) == [(HOST_A, RefusalReason.NO_KEY)])
 
 
+def test_a_host_that_hangs_up_on_a_wrong_key_is_remembered_with_it(workshop: Workshop) -> None:
+    export = workshop.export(HOST_A, secrets={HOST_A: new_secrets()})
+    admin, machine = connected(workshop, export), proof(export, new_secrets())
+    admin.send_message(machine.negotiate())
+    admin.send_message(machine.answer(admin.fetch_message()))
+    admin.close()
+    eventually(lambda: refusals(workshop, export) == [(HOST_A, RefusalReason.WRONG_KEY)])
+
+
 def test_a_host_that_is_not_listed_is_remembered_as_such(workshop: Workshop) -> None:
     export = workshop.export(HOST_A, secrets={HOST_A: new_secrets()})
     assert not workshop.connection().open().connect(nqn_of(export), HOST_B).status.ok

@@ -273,6 +273,18 @@ def test_a_live_queue_may_authenticate_again_with_the_key_of_that_time() -> None
     assert not controller.authenticated
 
 
+def test_a_wrong_key_is_not_held_against_who_comes_with_the_right_one() -> None:
+    controller, wrong = controller_of(ONE_WAY), host_of(DhChapKeys(new_key()))
+    controller.receive(wrong.negotiate())
+    controller.receive(wrong.answer(controller.next_message()))
+    assert controller.wrong_key
+    converse(host_of(ONE_WAY), controller)
+    assert controller.authenticated
+    controller.receive(b"nonsense")
+    assert failed_1(controller) == FailureExplanation.INCORRECT_PROTOCOL_MESSAGE
+    assert not controller.wrong_key
+
+
 def test_a_stranger_cannot_begin_for_ever() -> None:
     controller = controller_of(ONE_WAY)
     for _ in range(NEGOTIATIONS_MAX):

@@ -153,7 +153,7 @@ class ControllerAuthentication:
                 raise InvalidMessageError(FailureExplanation.INCORRECT_PROTOCOL_MESSAGE)
 
     def _negotiate(self, message: Negotiate) -> None:
-        self.begun = True
+        self.begun, self.wrong_key = True, False
         self._transaction_id = message.transaction_id
         self._negotiations += 1
         if not self.authenticated and self._negotiations > NEGOTIATIONS_MAX:

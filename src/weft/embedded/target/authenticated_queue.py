@@ -81,6 +81,8 @@ class AuthenticatedQueue:
     def closed(self) -> None:
         if not self._authentication.begun:
             self._turned_away(RefusalReason.NO_KEY, "it has no key for the volume, and one is asked for")
+        elif self._authentication.wrong_key and not self._authentication.over:
+            self._turned_away_by_its_key()
         self._queue.closed()
 
     def _present_keys(self) -> DhChapKeys:
@@ -136,10 +138,13 @@ class AuthenticatedQueue:
         failure = self._authentication.failure
         why = "authentication failed" if failure is None else failure.text
         if self._authentication.wrong_key:
-            self._turned_away(RefusalReason.WRONG_KEY, "it has another key than the volume asks for")
+            self._turned_away_by_its_key()
         else:
             _log.warning("%s was refused %s: %s", self._controller.host_nqn, self._subsystem.nqn, why)
         self._responder.finish()
+
+    def _turned_away_by_its_key(self) -> None:
+        self._turned_away(RefusalReason.WRONG_KEY, "it has another key than the volume asks for")
 
     def _turned_away(self, reason: RefusalReason, why: str) -> None:
         host_nqn = self._controller.host_nqn
