@@ -1,0 +1,1 @@
+"""What weft must reach, measured: see bench/README.md."""
