@@ -89,6 +89,8 @@ class FakeNvmet:
         self.log_is_complete = True
         self.port_parameters = True
         self.probe_answers = True
+        self.refuse_link = ""
+        """The subsystem that no port may show."""
         self.refuse_at: int | None = None
         """So many changes from now the kernel refuses one."""
         self.refusal = errno.ENOMEM
@@ -239,6 +241,8 @@ class FakeNvmet:
                     _add(subsystem.allowed, host, path)
                 case ["ports", number, "subsystems", nqn], ["subsystems", name] if nqn == name:
                     self._subsystem(nqn)
+                    if nqn == self.refuse_link:
+                        raise _error(errno.ENOMEM, path)
                     port = self._port(number)
                     if not port.subsystems:
                         self._enable(port, path)

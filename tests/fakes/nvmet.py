@@ -6,7 +6,7 @@ from pathlib import Path
 from fakes.configfs import ROOT, FakeNvmet
 from weft.config import Config, ConfigFile, PortalSection, TargetKind, TargetSection, check_config
 from weft.connection import NvmeofPortal
-from weft.errors import WeftError
+from weft.errors import UnavailableError, WeftError
 from weft.model import Transport
 from weft.targets.configfs import Configfs
 from weft.targets.nvmet import NvmetTarget
@@ -34,6 +34,7 @@ class FakeGate:
     def __init__(self) -> None:
         self.closed: list[NvmeofPortal] = []
         self.is_now_closed = False
+        self.sticks = False
 
     def close(self, portal: NvmeofPortal) -> bool:
         self.closed.append(portal)
@@ -41,6 +42,8 @@ class FakeGate:
         return True
 
     def open(self) -> None:
+        if self.sticks:
+            raise UnavailableError("nft did not end within 10 s and was stopped")
         self.is_now_closed = False
 
     def is_closed(self) -> bool:

@@ -406,6 +406,64 @@ def test_a_port_that_somebody_took_away_is_made_anew(node: Node) -> None:
     node.connect(second, HOST_A)
 
 
+def test_when_all_was_taken_away_no_portal_opens_before_all_is_made_anew(node: Node) -> None:
+    target, exports = node.start(), [node.export(HOST_A) for _ in range(3)]
+    for export in exports:
+        target.create_export(export)
+    node.kernel.forget()
+    for export in exports:
+        for _ in range(2):
+            with suppress(UnavailableError):
+                target.create_export(export)
+        if export is not exports[-1]:
+            with pytest.raises(UnavailableError, match="nothing listens"):
+                node.connect(exports[0], HOST_A)
+    wait_until(lambda: bool(target._ports.listening()))
+    for export in exports:
+        node.connect(export, HOST_A)
+    assert node.kernel.lost == []
+
+
+def test_one_that_was_taken_away_and_cannot_be_made_anew_does_not_keep_portals_closed(node: Node) -> None:
+    target, exports = node.start(restore_seconds=0.2), [node.export(HOST_A) for _ in range(2)]
+    for export in exports:
+        target.create_export(export)
+    node.kernel.forget()
+    for _ in range(2):
+        with suppress(UnavailableError):
+            target.create_export(exports[0])
+    wait_until(lambda: bool(target._ports.listening()))
+    node.connect(exports[0], HOST_A)
+
+
+def test_a_portal_that_cannot_show_everything_shows_nothing(node: Node) -> None:
+    exports = [node.export(HOST_A) for _ in range(3)]
+    target = node.start()
+    target.expect(frozenset(each.volume_id for each in exports))
+    for export in exports[:-1]:
+        target.create_export(export)
+    node.stop()  # so that this thread opens the portals
+    target._restore.removed(subsystem_nqn(exports[-1].volume_id))
+    links = Configfs(ROOT, node.kernel)
+    node.kernel.refuse_link = subsystem_nqn(exports[1].volume_id)
+    target._ports.open()
+    assert [links.names(f"ports/{each}/subsystems") for each in links.names("ports")] == [[]]
+    assert not node.gate.is_now_closed
+
+
+def test_a_gate_that_cannot_be_opened_at_once_is_opened_later(node: Node) -> None:
+    exports = [node.export(HOST_A) for _ in range(2)]
+    target = node.start()
+    target.expect(frozenset(each.volume_id for each in exports))
+    node.gate.sticks = True
+    for export in exports:
+        target.create_export(export)
+    wait_until(lambda: any("no host can connect" in each for each in target.troubles()))
+    node.gate.sticks = False
+    wait_until(lambda: not target.troubles())
+    assert not node.gate.is_now_closed
+
+
 def test_a_portal_has_the_same_port_id_after_each_start(node: Node) -> None:
     configfs = Configfs(ROOT, node.kernel)
     found = set()
@@ -463,6 +521,34 @@ def test_portals_wait_no_longer_than_configured_and_then_open_with_what_is_there
     wait_until(lambda: bool(target._ports.listening()))
     node.connect(there, HOST_A)
     assert target.troubles() == []
+
+
+def test_the_time_for_restoring_begins_when_the_node_has_nvmet(node: Node) -> None:
+    exports = [node.export(HOST_A) for _ in range(2)]
+    node.modules.missing[None] = UnsupportedError("the kernel has no module nvmet")
+    target = node.start(restore_seconds=20)
+    target.expect(frozenset(each.volume_id for each in exports))
+    target._restore._deadline = 0.0  # so much later
+    target._keep_once()
+    node.modules.missing.clear()
+    wait_until(lambda: "2 of 2 are missing" in " ".join(target.troubles()))
+    target.create_export(exports[0])
+    with pytest.raises(UnavailableError, match="nothing listens"):
+        node.connect(exports[0], HOST_A)
+
+
+def test_a_portal_waits_though_another_listens_that_somebody_else_has_opened(node: Node) -> None:
+    exports, theirs = [node.export(HOST_A) for _ in range(2)], "nqn.2024-01.org.example:theirs"
+    somebody_else_exports(node.kernel, theirs, node.export().path, "192.0.2.1")
+    target = node.start("192.0.2.1", "192.0.2.2")
+    target.expect(frozenset(each.volume_id for each in exports))
+    target.create_export(exports[0])
+    node.connect(exports[0], HOST_A)
+    with pytest.raises(UnavailableError, match="nothing listens"):
+        node.connect(exports[1], HOST_A, replace(TCP, address="192.0.2.2"))
+    target.create_export(exports[1])
+    wait_until(lambda: len(target._ports.listening()) == 2)
+    node.connect(exports[1], HOST_A, replace(TCP, address="192.0.2.2"))
 
 
 def test_a_volume_that_is_deleted_meanwhile_is_not_waited_for(node: Node) -> None:

@@ -68,7 +68,12 @@ class NvmetTarget:
         self._devices = DeviceClaims()
         self._hosts = NvmetHosts(parts.configfs, parts.sessions, parts.probe, parts.patience)
         self._ports = NvmetPorts(
-            parts.configfs, config.portal_options(), parts.gate, parts.modules.prepare, self._restore.ready
+            parts.configfs,
+            config.portal_options(),
+            parts.gate,
+            parts.modules.prepare,
+            ready=self._restore.ready,
+            lost=self._wait_again,
         )
         self._sizes: dict[VolumeId, int] = {}
         self._initiators: dict[VolumeId, frozenset[str]] = {}
@@ -147,7 +152,7 @@ class NvmetTarget:
     def expect(self, volume_ids: frozenset[VolumeId]) -> None:
         self._restore.expect(
             {subsystem_nqn(each, self._prefix) for each in volume_ids},
-            open_already=bool(self._ports.listening()),
+            open_already=set(self._ports.listening()) == set(self._ports.portals),
         )
         self._wake.set()
 
@@ -358,6 +363,13 @@ class NvmetTarget:
         if self._missing is not None:
             raise UnavailableError(f"the kernel's target cannot serve yet: {self._missing}") from None
 
+    def _wait_again(self, nqns: Sequence[str]) -> None:
+        _log.error(
+            "somebody has taken %d exports out of nvmet; portals wait until they are made anew", len(nqns)
+        )
+        self._restore.lost(nqns)
+        self._wake.set()
+
     def _try_to_prepare(self) -> None:
         try:
             self._modules.prepare(())
@@ -367,6 +379,7 @@ class NvmetTarget:
                 _log.error("the kernel's target cannot serve yet: %s", error)
             self._missing = error
         else:
+            self._restore.start_waiting()
             self._missing = None
 
     def _adopt(self) -> None:
@@ -415,8 +428,10 @@ class NvmetTarget:
     def _keep_once(self) -> None:
         if self._missing is not None:
             self._try_to_prepare()
+        if self._missing is not None:
+            return
         self._restore.give_up_when_due()
-        if self._missing is None and self._restore.is_over():
+        if self._restore.is_over():
             self._ports.open()
 
     def _lock(self, nqn: str) -> threading.RLock:

@@ -12,7 +12,7 @@ import logging
 from typing import Final, Protocol
 
 from weft.connection import NvmeofPortal
-from weft.errors import UnsupportedError, WeftError
+from weft.errors import UnavailableError, UnsupportedError, WeftError
 from weft.model import AddressFamily, Transport
 from weft.run import run
 
@@ -25,13 +25,13 @@ _ROCE_PORT: Final = 4791
 
 class Gate(Protocol):
     def close(self, portal: NvmeofPortal) -> bool:
-        """Have new connections to a portal wait; whether they do."""
+        """Have new connections to a portal wait; whether they do, or may."""
 
     def open(self) -> None:
-        """Let everyone in again. Open already: nothing."""
+        """Let everyone in again. Open already: nothing. Raises WeftError when it stays closed."""
 
     def is_closed(self) -> bool:
-        """Whether a gate was closed, by this process or one before it, and not opened."""
+        """Whether a gate was closed, by this process or one before it, and not opened, or may have been."""
 
 
 class NftGate:
@@ -42,6 +42,8 @@ class NftGate:
             return True  # nobody but this machine connects by it
         try:
             run(["nft", "-f", "-"], timeout=_SECONDS, stdin=_rules(portal))
+        except UnavailableError:
+            return True  # nobody knows whether nft had done it when it was ended
         except WeftError as error:
             _log.warning(
                 "portal %s opens without a gate (%s): a host that reconnects at this very moment may lose its device",
@@ -60,8 +62,10 @@ class NftGate:
     def is_closed(self) -> bool:
         try:
             return f"table inet {TABLE}" in run(["nft", "list", "tables", "inet"], timeout=_SECONDS).stdout
+        except UnavailableError:
+            return True
         except WeftError:
-            return False
+            return False  # a kernel without nftables
 
 
 def _rules(portal: NvmeofPortal) -> str:

@@ -25,6 +25,7 @@ _log = logging.getLogger(__name__)
 _FIRST_ID: Final = 16384
 _IDS: Final = 16384
 _PORTS: Final = "ports"
+_GATE_IS_SHUT: Final = "no host can connect, for the nftables rules that hold hosts off cannot be taken away"
 
 
 @dataclass(slots=True, eq=False)
@@ -49,7 +50,7 @@ class NvmetPorts:
     """The ports of the configured portals. Safe to use from any thread.
 
     prepare is called before a port is made, and raises when the transport's module cannot be had. ready tells the NQNs
-    of all subsystems that are to be shown.
+    of all subsystems that are to be shown; lost is told which of them somebody has taken away, and no port opens then.
     """
 
     def __init__(
@@ -58,14 +59,19 @@ class NvmetPorts:
         portals: dict[NvmeofPortal, PortalSection],
         gate: Gate,
         prepare: Callable[[Sequence[Transport]], None],
+        *,
         ready: Callable[[], Sequence[str]],
+        lost: Callable[[Sequence[str]], None],
     ) -> None:
         self._configfs = configfs
         self._ready = ready
+        self._lost = lost
         self._ports = [_Port(portal, options) for portal, options in portals.items()]
         self._gate = gate
         self._prepare = prepare
         self._lock = threading.Lock()
+        self._is_gated = False
+        self._gate_trouble = ""
 
     @property
     def portals(self) -> tuple[NvmeofPortal, ...]:
@@ -125,6 +131,8 @@ class NvmetPorts:
             for port in self._ports:
                 if not port.is_open:
                     self._try_to_open(port)
+            if self._gate_trouble:
+                self._open_gate()
 
     def hide(self, nqn: str) -> None:
         """Unlink a subsystem everywhere, which ends its hosts' sessions. With the last one weft's ports go."""
@@ -165,9 +173,9 @@ class NvmetPorts:
             return tuple(each.portal for each in self._ports if not each.is_open and not each.trouble)
 
     def pending(self) -> bool:
-        """Whether a portal could not be opened when it was last tried."""
+        """Whether a portal, or the gate before it, could not be opened when it was last tried."""
         with self._lock:
-            return any(each.trouble for each in self._ports)
+            return bool(self._gate_trouble) or any(each.trouble for each in self._ports)
 
     def troubles(self) -> dict[NvmeofPortal, str]:
         """Why portals do not listen, by portal; clauses."""
@@ -175,9 +183,11 @@ class NvmetPorts:
             return {each.portal: each.trouble for each in self._ports if each.trouble}
 
     def notes(self) -> list[str]:
-        """What of the portals' options is not in force, sentences: nvmet changes none of a port that listens."""
+        """What keeps hosts out, and what of the portals' options is not in force; sentences."""
         with self._lock:
-            return [
+            gate = [f"{_GATE_IS_SHUT}: {self._gate_trouble}; it is tried again"] if self._gate_trouble else []
+            # nvmet changes no option of a port that listens.
+            return gate + [
                 f"portal {port.portal} has {name} {found}, not {value}; it changes once nothing is exported through it"
                 for port in self._ports
                 if port.is_open
@@ -190,11 +200,12 @@ class NvmetPorts:
         with self._lock:
             if not self._gate.is_closed():
                 return
+            self._is_gated = True
             for port in self._ports:
                 if port.is_open:
                     for nqn in self._ready():
                         self._link(port, nqn)
-            self._gate.open()
+            self._open_gate()
 
     def _link(self, port: _Port, nqn: str) -> None:
         self._configfs.link(subsystem_path(nqn), port.link_path(nqn))
@@ -211,7 +222,10 @@ class NvmetPorts:
 
     def _try_to_open(self, port: _Port) -> None:
         nqns = self._ready()
-        if not nqns:
+        gone = [nqn for nqn in nqns if not self._configfs.exists(subsystem_path(nqn))]
+        if gone:
+            self._lost(gone)
+        if gone or not nqns:
             return
         try:
             self._prepare([port.portal.transport])
@@ -229,13 +243,31 @@ class NvmetPorts:
         port.is_open = True
 
     def _link_all(self, port: _Port, nqns: Sequence[str]) -> None:
-        gated = len(nqns) > 1 and self._gate.close(port.portal)
+        """Link all or none: a host that finds a port which lacks its subsystem gives up."""
+        if len(nqns) > 1 and self._gate.close(port.portal):
+            self._is_gated = True
         try:
             for nqn in nqns:
                 self._link(port, nqn)
-        finally:
-            if gated:
-                self._gate.open()
+        except ConfigfsError:
+            for nqn in nqns:
+                self._configfs.unlink(port.link_path(nqn))
+            self._open_gate()
+            raise
+        self._open_gate()
+
+    def _open_gate(self) -> None:
+        """What cannot be opened now is tried again, see pending()."""
+        if not self._is_gated:
+            return
+        try:
+            self._gate.open()
+        except WeftError as error:
+            if not self._gate_trouble:
+                _log.error("%s: %s; it is tried again", _GATE_IS_SHUT, error)
+            self._gate_trouble = str(error)
+            return
+        self._is_gated, self._gate_trouble = False, ""
 
     def _make(self, port: _Port) -> None:
         found = self._find_all()

@@ -8,7 +8,7 @@ open when everything that hosts may be waiting for is there, or after a configur
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 _log = logging.getLogger(__name__)
 
@@ -25,11 +25,17 @@ class Restore:
         self._deadline: float | None = None
 
     def expect(self, nqns: set[str], *, open_already: bool) -> None:
-        """Wait for these; open_already: a portal listens, so that nothing is gained by waiting."""
+        """Wait for these; open_already: all portals listen, so that nothing is gained by waiting."""
         with self._lock:
             self._expected = set(nqns)
             self._awaited = set() if open_already else nqns - self._ready.keys()
             self._deadline = time.monotonic() + self._seconds if self._awaited else None
+
+    def start_waiting(self) -> None:
+        """Begin the time anew, for until now nothing could be made."""
+        with self._lock:
+            if self._awaited:
+                self._deadline = time.monotonic() + self._seconds
 
     def made(self, nqn: str) -> bool:
         """A subsystem is complete; whether it was expected."""
@@ -37,6 +43,16 @@ class Restore:
             self._ready[nqn] = None
             self._awaited.discard(nqn)
             return nqn in self._expected
+
+    def lost(self, nqns: Collection[str]) -> None:
+        """Somebody took these away, whose hosts wait for them: they are waited for once more."""
+        with self._lock:
+            for each in nqns:
+                self._ready.pop(each, None)
+            self._expected.update(nqns)
+            if not self._awaited:
+                self._deadline = time.monotonic() + self._seconds
+            self._awaited.update(nqns)
 
     def removed(self, nqn: str) -> None:
         with self._lock:
