@@ -7,11 +7,9 @@ node, through a loop device or an NVMe connection of its own.
 Commands are the same ones that a person would type, so the log and the errors can be followed by hand.
 """
 
-import logging
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
 from weft.drivers.lvm_report import (
     DEVICE_FIELDS,
@@ -27,40 +25,14 @@ from weft.drivers.lvm_report import (
     records,
     volume_report,
 )
-from weft.errors import (
-    CommandError,
-    ConflictError,
-    NoSpaceError,
-    NotFoundError,
-    UnavailableError,
-    WeftError,
-)
+from weft.drivers.lvm_runner import Runner
+from weft.drivers.lvm_runner import command as run_command
+from weft.errors import NotFoundError, UnavailableError
 from weft.run import Completed, run
-
-_log = logging.getLogger("weft.lvm")
 
 _LOOK_SECONDS = 120.0
 _CHANGE_SECONDS = 600.0
 """Long, for a command that is ended while it has devices suspended leaves their I/O hanging."""
-
-_WHAT_IT_SAYS: tuple[tuple[str, type[WeftError]], ...] = (
-    ("insufficient free space", NoSpaceError),
-    ("insufficient suitable", NoSpaceError),
-    ("not enough free space", NoSpaceError),
-    ("reached threshold", NoSpaceError),
-    ("free space in thin pool", NoSpaceError),
-    ("failed to find logical volume", NotFoundError),
-    ("not found in volume group", NotFoundError),
-    ("already exists in volume group", ConflictError),
-    (" in use", ConflictError),
-    ("is used by", ConflictError),
-)
-
-
-class Runner(Protocol):
-    """weft.run.run, or what a test puts in its place."""
-
-    def __call__(self, argv: Sequence[str], *, timeout: float) -> Completed: ...
 
 
 class VolumeGroup:
@@ -177,16 +149,4 @@ class VolumeGroup:
         return self._completed(command, "--devices", ",".join(self._devices), *arguments, timeout=timeout)
 
     def _completed(self, command: str, *arguments: str, timeout: float) -> Completed:
-        try:
-            return self._run([command, *arguments], timeout=timeout)
-        except CommandError as error:
-            raise _meaning(error, self._pool) from error
-
-
-def _meaning(error: CommandError, pool: str) -> WeftError:
-    """What the failure of a command means, with all that the command said about it."""
-    lines = [line.strip() for line in error.stderr.splitlines()]
-    said = "; ".join(line for line in lines if line and not line.startswith(("WARNING:", "Run `")))
-    said = (said or "it said nothing")[:1000]
-    text = f"pool {pool}: {error.argv[0]} failed with exit code {error.exit_code}: {said}"
-    return next((kind for words, kind in _WHAT_IT_SAYS if words in said.lower()), UnavailableError)(text)
+        return run_command(self._run, [command, *arguments], pool=self._pool, timeout=timeout)
