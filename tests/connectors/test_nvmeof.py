@@ -3,11 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from fakes.kernel_host import FakeFabrics, FakeKernel, FakeSysfs, KilledError
 from weft.config import Config, ConfigFile, ConnectorKind, HostSection, check_config
-from weft.connection import NvmeofConnection, NvmeofPortal
+from weft.connection import ANY_HOST, NvmeofConnection, NvmeofPortal
 from weft.connectors import kernel_paths
 from weft.connectors.nvmeof import NvmeofConnector
 from weft.errors import (
@@ -109,6 +110,22 @@ def test_a_detach_that_ends_at_any_step_is_an_error_and_is_completed_by_the_next
     assert setting.kernel.left() != []
     setting.kernel.revive()
     setting.new_connector().detach(connection)
+    assert (setting.kernel.left(), setting.records()) == ([], [])
+
+
+@pytest.mark.parametrize("changed", ["the host's name", "the target's prefix"])
+def test_what_was_attached_under_another_name_is_detached_all_the_same(
+    setting: Setting, changed: str
+) -> None:
+    connection = replace(setting.new_volume(), host_nqn=ANY_HOST)
+    setting.connector.attach(connection)
+    if changed == "the host's name":
+        host_id = new_id()
+        host = msgspec.structs.replace(setting.config.host, nqn=host_nqn(host_id), id=host_id)
+        setting.connector = setting.new_connector(replace(setting.config, host=host))
+    else:
+        connection = replace(connection, nqn=subsystem_nqn(connection.volume_id, "nqn.2024-01.org.example:"))
+    setting.connector.detach(connection)
     assert (setting.kernel.left(), setting.records()) == ([], [])
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -116,7 +116,7 @@ class NvmeofConnector:
             if not self._config.host.nqn:
                 publish_identity(identity, self._root / "etc/nvme")
             was_attached = bool(self._namespaces(connection))
-            self._records.write(connection)
+            self._records.write(replace(connection, host_nqn=identity.nqn))
             try:
                 self._paths.add(connection, portals, identity, self._config.host)
                 node = self._wait_for_device(connection)
@@ -166,13 +166,11 @@ class NvmeofConnector:
         if not self._controllers(connection) and self._records.read(connection.volume_id) is None:
             return
         with self._records.locked(connection.volume_id, _LOCK_TIMEOUT):
-            devices = {each.device for each in self._namespaces(connection)}
-            with contextlib.ExitStack() as claims:
-                if force:
-                    self._flush_if_it_answers(connection, devices)
-                else:
-                    self._flush(connection, devices, claims)
-                self._paths.end(self._controllers(connection), devices)
+            recorded = self._records.read(connection.volume_id)
+            # What is recorded counts too: the target's prefix or this host's NQN may have changed since the attach.
+            for each in (connection, recorded):
+                if each is not None:
+                    self._disconnect(each, force=force)
             self._records.remove(connection.volume_id)
 
     def update_secrets(self, connection: NvmeofConnection) -> None:
@@ -191,6 +189,15 @@ class NvmeofConnector:
                 " nvme_core.multipath is off: detach it and attach it again"
             )
         self.attach(connection)
+
+    def _disconnect(self, connection: NvmeofConnection, *, force: bool) -> None:
+        devices = {each.device for each in self._namespaces(connection)}
+        with contextlib.ExitStack() as claims:
+            if force:
+                self._flush_if_it_answers(connection, devices)
+            else:
+                self._flush(connection, devices, claims)
+            self._paths.end(self._controllers(connection), devices)
 
     def _survey(self) -> Iterator[KernelAttachment]:
         """Whatever was recorded, and every connection of this host to a subsystem with the configured prefix."""
@@ -225,9 +232,9 @@ class NvmeofConnector:
         )
 
     def _controllers(self, connection: NvmeofConnection) -> list[Controller]:
-        """This host's, also those that are being ended."""
-        found = self._sysfs.controllers(connection.nqn)
-        return [each for each in found if each.host_nqn == self.identity().nqn]
+        """This host's, by the name that it had when it attached too, also those that are being ended."""
+        names = {self.identity().nqn, connection.host_nqn}
+        return [each for each in self._sysfs.controllers(connection.nqn) if each.host_nqn in names]
 
     def _namespaces(self, connection: NvmeofConnection) -> list[Namespace]:
         return self._sysfs.namespaces(self._controllers(connection), connection.volume_id)
