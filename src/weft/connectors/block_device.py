@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -116,25 +117,37 @@ class BlockDevice:
 
     def _processes(self, claim: int) -> list[str]:
         """claim: the descriptor of this process that does not count."""
-        nodes, proc = self._nodes(self._parts()), str(self.root / "proc")
+        parts, proc = self._parts(), str(self.root / "proc")
+        devices, nodes = f"{self.node.parent}/", self._nodes(parts)
         ours = f"{proc}/{os.getpid()}/fd/{claim}"
         return sorted(
             f"{_read(Path(proc, pid, 'comm')).strip() or 'a process'} ({pid})"
             for pid in _entries(proc)
-            if pid.isdigit() and _has_open(f"{proc}/{pid}/fd", nodes, ours)
+            if pid.isdigit()
+            and any(
+                each in nodes or (each.startswith(devices) and _number(descriptor) in parts)
+                for descriptor, each in _open_files(f"{proc}/{pid}/fd")
+                if descriptor != ours
+            )
         )
 
 
-def _has_open(directory: str, nodes: set[str], ours: str) -> bool:
-    """Without path objects: a machine has very many descriptors."""
+def _open_files(directory: str) -> Iterator[tuple[str, str]]:
+    """Descriptors and what they are of. Without path objects: a machine has very many descriptors."""
     for name in _entries(directory):
         descriptor = f"{directory}/{name}"
-        try:
-            if os.readlink(descriptor) in nodes and descriptor != ours:  # noqa: PTH115
-                return True
-        except OSError:
-            continue
-    return False
+        with contextlib.suppress(OSError):
+            yield descriptor, os.readlink(descriptor)  # noqa: PTH115
+
+
+def _number(descriptor: str) -> str | None:
+    """Of the block device that is open, of which a container may have a node by another name; None for other files."""
+    try:
+        found = os.stat(descriptor)  # noqa: PTH116
+    except OSError:
+        return None
+    number = f"{os.major(found.st_rdev)}:{os.minor(found.st_rdev)}"
+    return number if stat.S_ISBLK(found.st_mode) else None
 
 
 def _entries(directory: Path | str) -> list[str]:
