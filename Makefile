@@ -1,7 +1,7 @@
 # weft's menu. The work is done by scripts/; `make` alone lists what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-fast test-full test-chroot test-lab lab lab-shell format lock wheel clean
+.PHONY: help setup demo check test test-fast test-full test-chroot test-lab bench-lab lab lab-demo lab-shell format lock wheel clean
 
 help: ## list these targets
 	@echo "weft: block volumes over NVMe fabrics. Two commands show everything: make demo, make test"
@@ -37,10 +37,20 @@ lab-shell: ## virtual machines with weft, a storage node and a host, and a shell
 	@scripts/setup.sh --quiet
 	@.venv/bin/python -m lab shell $(VM)
 
+lab-demo: ## the main job on the real thing: LVM, nvmet, RDMA and TCP, in two virtual machines
+	@scripts/setup.sh --quiet
+	@.venv/bin/python -m lab build
+	@PYTHONPATH=. .venv/bin/python demo/lab_demo.py
+
 test-lab: ## one row for each promise that takes the real kernel, in the VM lab; ARGS="-k words" narrows them
 	@scripts/setup.sh --quiet
 	@.venv/bin/python -m lab build
 	@.venv/bin/python -m pytest -m "lab and not lab_full" $(ARGS)
+
+bench-lab: ## what weft must reach on the real kernel, as ratios, in the VM lab (see bench/README.md); ARGS="--only NAME" for one
+	@scripts/setup.sh --quiet
+	@.venv/bin/python -m lab build
+	@.venv/bin/python -m bench lab $(ARGS)
 
 test-chroot: ## as root: the two commands for a newcomer, in bare Debian 12 and 13 systems; ARGS="trixie" for one
 	@scripts/chroot-test.sh $(ARGS)

@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from content import TarArchive, best_content
 from stage import Demo
@@ -25,7 +24,7 @@ def main() -> int:
     directory = Path(tempfile.mkdtemp(prefix="weft-demo-"))
     console = Console(highlight=False)
     weft = WeftUnderDemo(directory)
-    demo = Demo(weft, console, best_content(), use_fuse=not arguments.without_fuse)
+    demo = Demo(console=console, weft=weft, content=best_content(), use_fuse=not arguments.without_fuse)
     if arguments.without_e2fsprogs:
         demo.content = TarArchive()
     started = time.monotonic()
@@ -44,7 +43,8 @@ def main() -> int:
             console.print(f"logs are in {directory}")
         else:
             shutil.rmtree(directory)
-    _summarise(demo, time.monotonic() - started)
+    demo.summarise("weft demo")
+    console.print(f"in {time.monotonic() - started:.1f} s, as user {os.geteuid()}, {_how(demo)}")
     return 1 if failure or left else 0
 
 
@@ -57,19 +57,6 @@ def _arguments() -> argparse.Namespace:
         "--without-e2fsprogs", action="store_true", help="use tar as if there were no e2fsprogs"
     )
     return parser.parse_args()
-
-
-def _summarise(demo: Demo, seconds: float) -> None:
-    held = sum(each.held for each in demo.steps)
-    table = Table(title=f"weft demo: {held} of {len(demo.steps)} steps held", box=None, title_justify="left")
-    table.add_column("", justify="right")
-    table.add_column("s", justify="right")
-    table.add_column("step")
-    for number, step in enumerate(demo.steps, 1):
-        mark = "[green]ok[/]" if step.held else "[red]FAILED[/]"
-        table.add_row(f"{number} {mark}", f"{step.seconds:.1f}", step.title)
-    demo.console.print(table)
-    demo.console.print(f"in {seconds:.1f} s, as user {os.geteuid()}, {_how(demo)}")
 
 
 def _how(demo: Demo) -> str:
