@@ -1,16 +1,18 @@
 """What weft refuses, and how it reads, in a volume group without a thin pool; the rest is seen in the VM lab."""
 
+import os
+import stat
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from fakes.lvm import RecordedLvm, cow_snapshot, linear
+from fakes.lvm import GROUP_UUID, RecordedLvm, cow_snapshot, linear
 from fakes.rows import make_snapshot, make_volume
 from weft.drivers.lvm_group import VolumeGroup
 from weft.drivers.lvm_thick import ThickDriver
-from weft.errors import ConflictError, DataError
-from weft.model import GIB
+from weft.errors import ConflictError, DataError, UnavailableError
+from weft.model import GIB, FoundVolume
 
 
 def opened(lvm: RecordedLvm, system: Path) -> ThickDriver:
@@ -76,3 +78,33 @@ def test_volumes_of_a_thin_pool_beside_it_are_not_this_pools(tmp_path: Path) -> 
     driver = opened(lvm, tmp_path)
     assert driver.volumes() == {}
     assert driver.volume(volume.id) is None
+
+
+def test_nothing_is_wiped_but_the_device_of_the_deleted_volume(tmp_path: Path) -> None:
+    volume = make_volume()
+    tombstone = f"weft-deleted-{volume.id}"
+    (tmp_path / "dev/vg").mkdir(parents=True)
+    (tmp_path / "dev/vg" / tombstone).write_text("another's")
+    lvm = RecordedLvm(linear(tombstone, GIB))
+    with pytest.raises(UnavailableError, match="is not the device of"):
+        opened(lvm, tmp_path).delete(volume)
+    assert lvm.commands == [f"lvchange --yes --activate y vg/{tombstone}"]
+
+
+def test_a_device_by_the_path_of_a_volume_is_taken_only_for_that_volumes_own(tmp_path: Path) -> None:
+    volume, number = make_volume(), "253:7"
+    path, sysfs = tmp_path / f"dev/vg/weft-{volume.id}", tmp_path / "sys/dev/block" / number
+    path.parent.mkdir(parents=True)
+    (sysfs / "dm").mkdir(parents=True)
+    try:
+        os.mknod(path, stat.S_IFBLK | 0o600, os.makedev(*map(int, number.split(":"))))
+    except PermissionError:
+        pytest.skip("only root makes nodes of devices")
+    (sysfs / "size").write_text(f"{GIB // 512}\n")
+    (sysfs / "dm/uuid").write_text(f"LVM-{GROUP_UUID.replace('-', '')}of-the-logical-volume\n")
+    driver = opened(RecordedLvm(), tmp_path)
+    for other in (f"weft-old-{volume.id}", f"weft-{make_volume().id}"):
+        (sysfs / "dm/name").write_text(f"vg-{other.replace('-', '--')}\n")
+        assert driver.volume(volume.id) is None
+    (sysfs / "dm/name").write_text(f"vg-weft--{volume.id.replace('-', '--')}\n")
+    assert driver.volume(volume.id) == FoundVolume(id=volume.id, size=GIB, path=path)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from weft.drivers.lvm_group import VolumeGroup
 from weft.drivers.lvm_names import (
+    device_mapper_name,
     snapshot_id_of,
     snapshot_name,
     volume_id_of,
@@ -140,6 +141,19 @@ class LvmDriver(ABC):
                 f" see: pvs -o +pv_missing -S vg_name={self._group.name}"
             )
 
+    def _device(self, name: str) -> Path:
+        """The device of a logical volume that is about to be written to.
+
+        Raises UnavailableError when the path leads to no device, or to another one: udev makes it, and may be late.
+        """
+        path = self._devices / name
+        if self._device_size(name) is None:
+            raise UnavailableError(
+                f"pool {self._pool}: {path} is not the device of {self._group.name}/{name}, and nothing else is"
+                " written to; see whether udev is at work: udevadm settle"
+            )
+        return path
+
     def _device_size(self, name: str) -> int | None:
         """Bytes of the device of a logical volume of this group; None while it has none."""
         try:
@@ -152,14 +166,14 @@ class LvmDriver(ABC):
         try:
             # Device-mapper names LVM's devices LVM-<uuid of the group><uuid of the logical volume>.
             uuid = (device / "dm" / "uuid").read_text().strip()
+            called = (device / "dm" / "name").read_text().strip()
             sectors = int((device / "size").read_text())
         except FileNotFoundError:
             return None
-        return (
-            sectors * _SECTOR
-            if sectors and uuid.startswith(f"LVM-{self._group.uuid.replace('-', '')}")
-            else None
-        )
+        of_group = uuid.startswith(f"LVM-{self._group.uuid.replace('-', '')}")
+        # udev's link may be of before: the logical volume was renamed since, or its device number is another's now.
+        is_it = of_group and called == device_mapper_name(self._group.name, name)
+        return sectors * _SECTOR if sectors and is_it else None
 
 
 def selection_of(*ids: str, more: str = "") -> str:

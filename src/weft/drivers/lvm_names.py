@@ -49,6 +49,11 @@ def deleted_name(name: str) -> str:
     return f"weft-deleted-{name.removeprefix('weft-')}"
 
 
+def device_mapper_name(group: str, name: str) -> str:
+    """What device-mapper calls the device of a logical volume: a dash within a name is doubled (lvm(8))."""
+    return f"{group.replace('-', '--')}-{name.replace('-', '--')}"
+
+
 def volume_tag(volume_id: VolumeId) -> str:
     """Marks a snapshot as one of this volume, whatever becomes of its origin."""
     return _VOLUME_TAG + check_id("volume", volume_id)

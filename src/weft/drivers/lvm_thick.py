@@ -78,7 +78,7 @@ class ThickDriver(LvmDriver):
         if kept is None:
             zero(made, progress)
         else:
-            fill(made, kept.path, kept.size, progress)
+            fill(made, self._device(kept.path.name), kept.size, progress)
         self._group.rename(made.name, name)
 
     def extend(self, volume: Volume) -> None:
@@ -144,7 +144,8 @@ class ThickDriver(LvmDriver):
             self._extend(volume, present, found)
         self._make_ready(present)
         try:
-            make_alike(self.path(volume), kept.path, kept.size, partial(self._progress, volume.id))
+            wanted, device = self._device(kept.path.name), self._device(present.name)
+            make_alike(device, wanted, kept.size, partial(self._progress, volume.id))
         except DataError as error:
             raise UnavailableError(
                 f"volume {volume.id} is a mixture until it is reverted all the way: {error}"
@@ -187,7 +188,7 @@ class ThickDriver(LvmDriver):
         present = found.get(name)
         if present is not None and present.size == -(-size // extent) * extent:
             self._make_ready(present)
-            return self._devices / name
+            return self._device(name)
         self._bury(name, found=found)
         self._group.change(
             "lvcreate",
@@ -195,7 +196,7 @@ class ThickDriver(LvmDriver):
             *("--wipesignatures", "n", "--zero", "n", "--name", name, "--size", f"{size}b"),
             self._group.name,
         )
-        return self._devices / name
+        return self._device(name)
 
     def _extend(self, volume: Volume, present: LogicalVolume, found: Mapping[str, LogicalVolume]) -> None:
         """Zero room under another name, and have the volume take over these very extents."""
@@ -245,5 +246,5 @@ class ThickDriver(LvmDriver):
 
     def _wipe(self, tombstone: str) -> None:
         self._group.activate([tombstone])
-        zero(self._devices / tombstone, partial(self._progress, tombstone.removeprefix(_TOMBSTONE)))
+        zero(self._device(tombstone), partial(self._progress, tombstone.removeprefix(_TOMBSTONE)))
         self._group.remove(tombstone)
