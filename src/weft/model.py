@@ -124,6 +124,7 @@ class Volume:
     availability_zone: str = "default"
     multi_attach: bool = False
     source_snapshot_id: SnapshotId | None = None
+    source_volume_id: VolumeId | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     revert: Revert | None = None
     deleting: bool = False

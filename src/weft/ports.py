@@ -53,8 +53,11 @@ class VolumeDriver(Protocol):
 
     def volumes(self) -> Mapping[VolumeId, FoundVolume]: ...
 
-    def create(self, volume: Volume, source: Snapshot | None = None) -> None:
-        """Make the volume at volume.size: zeroes, or the content of source followed by zeroes."""
+    def create(self, volume: Volume, source: Snapshot | Volume | None = None) -> None:
+        """Make the volume at volume.size: zeroes, or the content of source followed by zeroes.
+
+        A source that is a volume is taken as of one moment, also while hosts write to it.
+        """
 
     def extend(self, volume: Volume) -> None:
         """Grow the volume to volume.size; a volume of that size or larger stays as it is."""

@@ -127,6 +127,28 @@ def test_making_a_volume_from_a_snapshot_again_does_not_need_the_snapshot(bench:
     assert bench.read(volume, 0, len(OLD)) == OLD
 
 
+def test_a_volume_from_a_volume_has_its_content_of_that_moment_and_zeroes_after_it(bench: Bench) -> None:
+    source = made(bench)
+    volume = make_volume(2 * MIB)
+    bench.driver.create(volume, source)
+    bench.write(source, 0, NEW)
+    assert bench.read(volume, 0, 2 * MIB) == OLD + bytes(2 * MIB - len(OLD))
+    bench.write(volume, MIB, NEW)
+    bench.driver.delete(source)
+    assert bench.read(volume, MIB, len(NEW)) == NEW
+    assert bench.leftovers() == []
+
+
+def test_a_volume_from_a_larger_or_a_missing_volume_is_refused(bench: Bench) -> None:
+    source, missing, volume = made(bench, 2 * MIB), make_volume(MIB), make_volume(MIB)
+    with pytest.raises(InvalidValueError, match="size"):
+        bench.driver.create(volume, source)
+    with pytest.raises(NotFoundError, match=missing.id):
+        bench.driver.create(volume, missing)
+    assert bench.driver.volume(volume.id) is None
+    assert bench.leftovers() == []
+
+
 def test_extending_keeps_the_content_and_adds_zeroes(bench: Bench) -> None:
     volume = made(bench)
     bench.driver.extend(replace(volume, size=3 * MIB))
@@ -260,6 +282,7 @@ def test_an_id_that_is_not_one_reaches_no_path(bench: Bench, hostile: str) -> No
         lambda: driver.volume(volume.id),
         lambda: driver.path(volume),
         lambda: driver.create(volume),
+        lambda: driver.create(make_volume(MIB), volume),
         lambda: driver.create(make_volume(MIB), of_volume),
         lambda: driver.create(make_volume(MIB), snapshot),
         lambda: driver.extend(volume),
@@ -310,6 +333,16 @@ def test_a_crash_while_a_snapshot_is_copied_leaves_all_or_nothing_of_the_volume(
         bench.driver.create(volume, snapshot)
         assert bench.read(volume, 0, len(OLD)) == OLD
         assert size_of(bench, volume) == 2 * MIB
+        assert bench.leftovers() == []
+
+
+def test_a_crash_while_a_volume_is_copied_leaves_all_or_nothing_of_the_new_one(bench: Bench) -> None:
+    source = made(bench)
+    for volume, _ in every_crash(bench, "create", lambda: (make_volume(2 * MIB), source)):
+        assert isinstance(volume, Volume)
+        assert size_of(bench, volume) in {None, 2 * MIB}
+        bench.driver.create(volume, source)
+        assert bench.read(volume, 0, 2 * MIB) == OLD + bytes(2 * MIB - len(OLD))
         assert bench.leftovers() == []
 
 

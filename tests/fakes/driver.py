@@ -38,7 +38,7 @@ class _Content:
 class FakeVolumeDriver:
     """Keeps volumes and snapshots in memory, and counts what it is asked for.
 
-    Effects, for the plan: `driver.create`, `driver.copy` (a create from a snapshot, half-done), `driver.extend`,
+    Effects, for the plan: `driver.create`, `driver.copy` (a create from a source, half-done), `driver.extend`,
     `driver.delete`, `driver.snapshot`, `driver.delete_snapshot`, `driver.revert`.
 
     exported tells whether a target shows a volume right now; deleting or reverting such a volume is a fault of the
@@ -114,7 +114,7 @@ class FakeVolumeDriver:
                 for volume_id, content in self._volumes.items()
             }
 
-    def create(self, volume: Volume, source: Snapshot | None = None) -> None:
+    def create(self, volume: Volume, source: Snapshot | Volume | None = None) -> None:
         check_id("volume", volume.id)
         with self._lock:
             if volume.id in self._volumes:
@@ -122,9 +122,9 @@ class FakeVolumeDriver:
                 return
             if volume.id in self._born:
                 self.faults.append(f"volume {volume.id} was made anew after its data had vanished")
-            content = self._snapshot(source) if source else _Content(volume.size)
+            content = self._source(source) if source else _Content(volume.size)
             if content.size > volume.size:
-                raise InvalidValueError("size", "is smaller than the snapshot that the volume is made from")
+                raise InvalidValueError("size", "is smaller than what the volume is made from")
             if self._used() + len(content.blocks) * BLOCK > self.total:
                 raise NoSpaceError("the fake pool is full")
             if source:
@@ -206,6 +206,9 @@ class FakeVolumeDriver:
         if volume_id not in self._volumes:
             raise NotFoundError(f"volume {volume_id} is not in the fake pool")
         return self._volumes[volume_id]
+
+    def _source(self, source: Snapshot | Volume) -> _Content:
+        return self._volume(source.id) if isinstance(source, Volume) else self._snapshot(source)
 
     def _snapshot(self, snapshot: Snapshot) -> _Content:
         check_id("volume", snapshot.volume_id)

@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from weft.drivers.copying import Progress, allocated, copy_extents, reflink
+from weft.drivers.described import describe_source
 from weft.drivers.failures import PoolFailures
 from weft.drivers.holding import HoldWrites, copy_held, nobody_writes
 from weft.drivers.whole import (
@@ -37,6 +38,8 @@ from weft.names import check_id
 
 CopyProgress = Callable[[str, int, int], None]
 """Told the id of what is being made, the bytes of data copied and how many there are. What it raises ends the copy."""
+
+_Copy = Callable[[int, int, Progress], None]
 
 
 def _ignore_progress(made: str, done: int, total: int) -> None:
@@ -101,11 +104,11 @@ class FileDriver:
                 for volume_id, size, path in _listed(self._volumes)
             }
 
-    def create(self, volume: Volume, source: Snapshot | None = None) -> None:
+    def create(self, volume: Volume, source: Snapshot | Volume | None = None) -> None:
         """See the door. A complete volume is kept as it is, whatever size and source are asked for.
 
-        Raises NotFoundError when source is not there, InvalidValueError when it is larger than the volume, and
-        NoSpaceError; none of them leaves anything behind.
+        Raises NotFoundError when source is not there, InvalidValueError when it is larger than the volume,
+        NoSpaceError, and for a source that is a volume what snapshot() raises; none of them leaves anything behind.
         """
         path = self._volume_path(volume.id)
         doing = f"make volume {volume.id} of {volume.size} bytes"
@@ -113,11 +116,13 @@ class FileDriver:
             if self._size(path) is not None:
                 remove_partial(path)
                 return
-            if source is not None and self._existing_snapshot(source).size > volume.size:
-                raise InvalidValueError("size", f"is smaller than snapshot {source.id}, the volume's source")
+            origin = self._existing_source(source)
+            if source is not None and origin is not None and origin.size > volume.size:
+                raise InvalidValueError("size", f"is smaller than {describe_source(source)}")
             with make_whole(path, self._step) as destination:
-                if source is not None:
-                    self._fill(destination, self._snapshot_path(source), made=volume.id, doing=doing)
+                if origin is not None:
+                    copy = self._copy_held(origin.id) if isinstance(origin, FoundVolume) else copy_extents
+                    self._fill(destination, origin.path, made=volume.id, doing=doing, copy=copy)
                 os.ftruncate(destination, volume.size)
 
     def extend(self, volume: Volume) -> None:
@@ -151,12 +156,7 @@ class FileDriver:
         """
         path = self._snapshot_path(snapshot)
         doing = f"make snapshot {snapshot.id} of volume {snapshot.volume_id}"
-        copy = partial(
-            copy_held,
-            volume_id=snapshot.volume_id,
-            hold_writes=self._hold_writes,
-            seconds=self._hold_seconds,
-        )
+        copy = self._copy_held(snapshot.volume_id)
         with self._failures.mapped(doing, snapshot.size):
             if self._size(path) is not None:
                 remove_partial(path)
@@ -235,13 +235,27 @@ class FileDriver:
         *,
         made: str,
         doing: str,
-        copy: Callable[[int, int, Progress], None] = copy_extents,
+        copy: _Copy = copy_extents,
     ) -> None:
         """Give destination source's content; copy: how, where the file system has no reflinks."""
         with _opened(source, os.O_RDONLY) as origin:
             if not reflink(origin, destination):
                 self._failures.check_room(doing, allocated(origin))
                 copy(origin, destination, partial(self._progress, made))
+
+    def _copy_held(self, volume_id: VolumeId) -> _Copy:
+        return partial(
+            copy_held, volume_id=volume_id, hold_writes=self._hold_writes, seconds=self._hold_seconds
+        )
+
+    def _existing_source(self, source: Snapshot | Volume | None) -> FoundSnapshot | FoundVolume | None:
+        if source is None:
+            return None
+        return (
+            self._existing_volume(source.id)
+            if isinstance(source, Volume)
+            else self._existing_snapshot(source)
+        )
 
     def _volume_path(self, volume_id: VolumeId) -> Path:
         return whole_path(self._volumes, check_id("volume", volume_id))

@@ -105,12 +105,20 @@ class LvmDriver(ABC):
         return volume
 
     def _existing_snapshot(self, snapshot: Snapshot, found: Mapping[str, LogicalVolume]) -> FoundSnapshot:
-        """Raises NotFoundError, and DataError when the snapshot has lost its content."""
+        """Raises NotFoundError."""
         of_volume = self._snapshots_in(found, snapshot.volume_id)
         kept = next((each for each in of_volume if each.id == snapshot.id), None)
         if kept is None:
             raise NotFoundError(f"snapshot {snapshot.id} is not in pool {self._pool}")
         return kept
+
+    def _existing_source(
+        self, source: Snapshot | Volume, found: Mapping[str, LogicalVolume]
+    ) -> LogicalVolume:
+        """Raises NotFoundError."""
+        if isinstance(source, Volume):
+            return self._existing_volume(source.id, found)
+        return found[self._existing_snapshot(source, found).path.name]
 
     def _snapshots_in(self, found: Mapping[str, LogicalVolume], volume_id: VolumeId) -> list[FoundSnapshot]:
         named = [
@@ -186,6 +194,13 @@ def selection_of(*ids: str, more: str = "") -> str:
 def check_ids(snapshot: Snapshot) -> None:
     volume_name(snapshot.volume_id)
     snapshot_name(snapshot.id)
+
+
+def check_source(source: Snapshot | Volume | None) -> None:
+    if isinstance(source, Volume):
+        volume_name(source.id)
+    elif source is not None:
+        check_ids(source)
 
 
 def check_is_of(snapshot: Snapshot, volume: Volume) -> None:

@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 
 from weft.drivers.block_device import fill, make_alike, zero
-from weft.drivers.lvm_base import LvmDriver, check_ids, check_is_of
+from weft.drivers.described import describe_source
+from weft.drivers.lvm_base import LvmDriver, check_ids, check_is_of, check_source
 from weft.drivers.lvm_group import VolumeGroup
 from weft.drivers.lvm_names import (
     copy_name,
@@ -58,27 +59,32 @@ class ThickDriver(LvmDriver):
         free = self._group.size().free
         return Capacity(total=taken + free, free=free)
 
-    def create(self, volume: Volume, source: Snapshot | None = None) -> None:
+    def create(self, volume: Volume, source: Snapshot | Volume | None = None) -> None:
         """See the door. A complete volume is kept as it is, whatever size and source are asked for.
+
+        Of a source that is a volume a snapshot is taken, for as long as the copy takes.
 
         Raises NotFoundError when source is not there, DataError when it has lost its content, InvalidValueError
         when it is larger than the volume, and NoSpaceError; none of them leaves anything behind.
         """
         name = volume_name(volume.id)
-        if source is not None:
-            check_ids(source)
-        found = self._report_of(volume.id, *([source.volume_id, source.id] if source is not None else []))
+        check_source(source)
+        found = self._report_of(volume.id, *([source.id] if source is not None else []))
         if name in found:
             return
-        kept = self._readable_snapshot(source, found) if source is not None else None
-        if kept is not None and kept.size > volume.size:
-            raise InvalidValueError("size", f"is smaller than snapshot {kept.id}, the volume's source")
+        size = 0
+        if source is not None:
+            size = self._size_of_source(source, found)
+            if size > volume.size:
+                raise InvalidValueError("size", f"is smaller than {describe_source(source)}")
         made = self._make_room(volume.id, volume.size, found)
         progress = partial(self._progress, volume.id)
-        if kept is None:
+        if source is None:
             zero(made, progress)
+        elif isinstance(source, Volume):
+            self._copy_volume(volume.id, source, size, found)
         else:
-            fill(made, self._device(kept.path.name), kept.size, progress)
+            fill(made, self._device(snapshot_name(source.id)), size, progress)
         self._group.rename(made.name, name)
 
     def extend(self, volume: Volume) -> None:
@@ -217,6 +223,25 @@ class ThickDriver(LvmDriver):
                 "lvextend", "--size", f"{volume.size}b", f"{self._group.name}/{present.name}", *extents
             )
             self._group.activate([present.name])
+
+    def _size_of_source(self, source: Snapshot | Volume, found: Mapping[str, LogicalVolume]) -> int:
+        """Bytes of what a volume is to be made from, which has a device then."""
+        if isinstance(source, Snapshot):
+            return self._readable_snapshot(source, found).size
+        present = self._existing_volume(source.id, found)
+        self._make_ready(present)
+        return present.size
+
+    def _copy_volume(
+        self, volume_id: VolumeId, source: Volume, size: int, found: Mapping[str, LogicalVolume]
+    ) -> None:
+        """Fill the half-made volume from a snapshot of source that nobody else is told of."""
+        name = copy_name(volume_id)
+        self._bury(name, found=found)
+        self._take(volume_name(source.id), name)
+        made = self._device(new_name(volume_id))
+        fill(made, self._device(name), size, partial(self._progress, volume_id))
+        self._bury(name, found=self._report_of(volume_id))
 
     def _take(self, origin: str, name: str, *options: str) -> None:
         self._group.change(

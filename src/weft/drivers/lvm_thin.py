@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 
-from weft.drivers.lvm_base import LvmDriver, check_ids, check_is_of, selection_of
+from weft.drivers.described import describe_source
+from weft.drivers.lvm_base import LvmDriver, check_ids, check_is_of, check_source, selection_of
 from weft.drivers.lvm_group import VolumeGroup
 from weft.drivers.lvm_names import half_made_id_of, new_name, old_name, snapshot_name, volume_name, volume_tag
 from weft.drivers.lvm_report import LogicalVolume, ThinPool
@@ -56,25 +57,24 @@ class ThinDriver(LvmDriver):
         used = int(found.size * (found.data_percent or 0) / 100)
         return Capacity(total=found.size, free=found.size - used, warning=self._warning(found))
 
-    def create(self, volume: Volume, source: Snapshot | None = None) -> None:
+    def create(self, volume: Volume, source: Snapshot | Volume | None = None) -> None:
         """See the door. A complete volume is kept as it is, whatever size and source are asked for.
 
         Raises NotFoundError when source is not there, InvalidValueError when it is larger than the volume, and
         NoSpaceError when the pool's metadata is nearly full; none of them leaves anything behind.
         """
         name = volume_name(volume.id)
-        if source is not None:
-            check_ids(source)
+        check_source(source)
         found = self._mended(volume.id, self._look_before_making(volume.id, source))
         if name in found:
             return
         if source is None:
             self._make_empty(name, volume.size)
             return
-        kept = self._existing_snapshot(source, found)
-        if kept.size > volume.size:
-            raise InvalidValueError("size", f"is smaller than snapshot {source.id}, the volume's source")
-        self._make_of(volume, snapshot_name(source.id), kept.size, volume.size, found)
+        origin = self._existing_source(source, found)
+        if origin.size > volume.size:
+            raise InvalidValueError("size", f"is smaller than {describe_source(source)}")
+        self._make_of(volume, origin.name, origin.size, volume.size, found)
         self._group.rename(new_name(volume.id), name)
 
     def extend(self, volume: Volume) -> None:
@@ -173,10 +173,10 @@ class ThinDriver(LvmDriver):
         return self._report_of(volume_id)
 
     def _look_before_making(
-        self, volume_id: VolumeId, snapshot: Snapshot | None
+        self, volume_id: VolumeId, source: Snapshot | Volume | None
     ) -> Mapping[str, LogicalVolume]:
-        """All about a volume and a snapshot. Raises NoSpaceError when the pool has no room for another one."""
-        ids = [volume_id] if snapshot is None else [volume_id, snapshot.id]
+        """All about a volume and what it is made from, or a snapshot of it. Raises NoSpaceError when the pool has no room for another one."""
+        ids = [volume_id] if source is None else [volume_id, source.id]
         report = self._group.report(selection_of(*ids, more=f'lv_name="{self._thin_pool}"'))
         self._check_metadata(report.thin_pools.get(self._thin_pool))
         return self._ours(report)
