@@ -48,8 +48,13 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
     """TLS 1.2 or newer with this certificate. Raises OSError (ssl.SSLError is one) when they cannot be used."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(certificate, key)
+    context.load_cert_chain(certificate, key, _refuse_passphrase)
     return context
+
+
+def _refuse_passphrase() -> str:
+    """Without this OpenSSL would ask whoever sits at the terminal, and wait."""
+    raise OSError("the key is protected by a passphrase, which nobody is there to give; take it off the file")
 
 
 def pinning_context() -> ssl.SSLContext:

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
 )
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
     Encoding,
     NoEncryption,
     PrivateFormat,
@@ -201,6 +202,15 @@ def test_a_given_certificate_that_cannot_be_used_is_refused_by_its_key(short_pat
         tls_context(_given(short_path, certificate, short_path / "nothing"))
     key.write_bytes(b"nonsense")
     with pytest.raises(InvalidValueError, match=r"api\.tls\.certificate"):
+        tls_context(_given(short_path, certificate, key))
+
+
+def test_a_given_key_with_a_passphrase_is_refused_instead_of_asking_for_it(short_path: Path) -> None:
+    certificate, key = _signed(short_path)
+    plain = load_pem_private_key(key.read_bytes(), None)
+    locked = plain.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
+    key.write_bytes(locked)
+    with pytest.raises(InvalidValueError, match="key is protected by a passphrase"):
         tls_context(_given(short_path, certificate, key))
 
 
