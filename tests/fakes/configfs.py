@@ -89,6 +89,7 @@ class FakeNvmet:
         self.log_is_complete = True
         self.port_parameters = True
         self.probe_answers = True
+        self.is_locked_by_another = False
         self.refuse_link = ""
         """The subsystem that no port may show."""
         self.refuse_at: int | None = None
@@ -99,6 +100,7 @@ class FakeNvmet:
         self.lost: list[tuple[str, str]] = []
         """(subsystem, host) whose device is gone for good: a listening port turned the host away."""
         self.cuts = 0
+        self.keys_watched = False
         self._controllers: dict[int, Controller] = {}
         self._lock = threading.RLock()
         self.forget()
@@ -173,7 +175,7 @@ class FakeNvmet:
         return ()
 
     def watch_keys(self) -> None:
-        pass
+        self.keys_watched = True
 
     def start(self) -> None:
         pass
@@ -340,6 +342,14 @@ class FakeNvmet:
                 case _:
                     raise _error(errno.ENOENT, path)
             return self._modes.get(path, 0o755)
+
+    def lock(self, path: str) -> int:
+        if self.is_locked_by_another:
+            raise BlockingIOError(errno.EAGAIN, "locked", path)
+        return -1
+
+    def unlock(self, descriptor: int) -> None:
+        assert descriptor == -1
 
     # -- helpers ----------------------------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
 """Runs in a VM of the lab: verbs of the kernel's target, one after the other, in a process of their own.
 
-Reads JSON from standard input: {"portals": [...], "expect": [...] or null, "verbs": [...], "wait": seconds}. A verb is
-["create", volume id, path, size, {host NQN: [host key, controller key] or null}] or ["remove", volume id]. Writes JSON: what each verb
-gave or the error's class and text, then what there is. Each run is a restart of weft: all else is in configfs.
+Reads JSON from standard input: {"portals": [...], "expect": [...] or null, "verbs": [...], "wait": seconds for portals to open, "hold":
+whether to live on until told}. A verb is ["create", volume id, path, size, {host NQN: [host key, controller key] or null}] or
+["remove", volume id]. Writes JSON: what each verb gave or the error's class and text, then what there is. Each run is a restart of weft: all else is in configfs.
 """
 
 import json
@@ -18,6 +18,7 @@ from weft.model import DhChapSecrets, Export, ExportHost, HostId, VolumeId
 from weft.targets import NvmetTarget
 
 TRIES = 60
+STAYING = Path("/root/nvmet_verbs.staying")
 
 
 def run(target: NvmetTarget, verb: list[Any]) -> object:
@@ -54,6 +55,14 @@ def run_once(target: NvmetTarget, verb: list[Any]) -> object:
     return {nqn: [str(each) for each in made.portals] for nqn, made in target.create_export(export).items()}
 
 
+def stay_until_told() -> None:
+    """Until the file that says so is taken away, two minutes at most."""
+    STAYING.touch()
+    deadline = time.monotonic() + 120
+    while STAYING.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
 def main() -> None:
     asked = json.load(sys.stdin)
     target = NvmetTarget(
@@ -71,6 +80,8 @@ def main() -> None:
     deadline = time.monotonic() + asked.get("wait", 0)
     while target.troubles() and time.monotonic() < deadline:
         time.sleep(0.1)
+    if asked.get("hold"):
+        stay_until_told()
     found = target.exports()
     json.dump(
         {

@@ -394,6 +394,30 @@ def test_a_node_without_nvmet_says_so_and_serves_once_it_has_it(node: Node) -> N
     node.connect(export, HOST_A)
 
 
+def test_a_second_weft_with_another_store_leaves_the_firsts_exports_alone(node: Node) -> None:
+    export = node.export(HOST_A)
+    node.start().create_export(export)
+    node.connect(export, HOST_A)
+    node.kernel.is_locked_by_another = True
+    second = node.start()
+    assert "another weft serves by" in second.troubles()[0]
+    for verb in (second.exports, lambda: second.remove_export(export.volume_id)):
+        with pytest.raises(UnavailableError, match="another weft serves by"):
+            verb()
+    assert node.connected(export) == {HOST_A}
+
+
+def test_a_directory_is_locked_by_one_process_at_a_time(tmp_path: Path) -> None:
+    first, second = Configfs(tmp_path), Configfs(tmp_path)
+    first.lock()
+    first.lock()
+    with pytest.raises(ConflictError, match="another weft serves"):
+        second.lock()
+    first.unlock()
+    second.lock()
+    second.unlock()
+
+
 def test_a_port_that_somebody_took_away_is_made_anew(node: Node) -> None:
     target, first, second = node.start(), node.export(HOST_A), node.export(HOST_A)
     target.create_export(first)
@@ -699,6 +723,14 @@ def test_keys_can_be_exchanged_and_taken_away_under_a_live_session(node: Node) -
         assert found is not None
         assert found.key_digests == ({HOST_A: secrets.digest} if secrets else {})
     assert node.connected(export) == {HOST_A}
+
+
+def test_who_shows_a_key_is_watched_also_after_a_restart(node: Node) -> None:
+    node.start().create_export(node.export(HOST_A, secrets=keys()))
+    assert node.kernel.keys_watched
+    node.kernel.keys_watched = False
+    node.start().exports()
+    assert node.kernel.keys_watched
 
 
 def test_a_key_that_the_kernel_would_take_and_never_accept_is_refused(node: Node) -> None:

@@ -5,12 +5,13 @@ with os.open and os.write here. Every verb is idempotent: what is as it should b
 """
 
 import errno
+import fcntl
 import os
 import stat
 from pathlib import Path
 from typing import Final, Protocol
 
-from weft.errors import UnavailableError
+from weft.errors import ConflictError, UnavailableError
 
 PRIVATE: Final = 0o700
 """The mode of a directory that weft marks as its own, see Configfs.is_private."""
@@ -64,6 +65,11 @@ class Calls(Protocol):
     def mode(self, path: str) -> int:
         """Permission bits, of a link itself."""
 
+    def lock(self, path: str) -> int:
+        """A descriptor of a directory, on which nobody else has a lock until it is closed."""
+
+    def unlock(self, descriptor: int) -> None: ...
+
 
 class KernelCalls:
     """The real ones."""
@@ -105,6 +111,18 @@ class KernelCalls:
     def mode(self, path: str) -> int:
         return stat.S_IMODE(os.lstat(path).st_mode)
 
+    def lock(self, path: str) -> int:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def unlock(self, descriptor: int) -> None:
+        os.close(descriptor)
+
 
 class Configfs:
     """A directory of configfs, such as /sys/kernel/config/nvmet; paths are relative to it. Safe to use from any thread.
@@ -116,6 +134,28 @@ class Configfs:
         self.root = root
         self._prefix = f"{root}/"
         self._calls = calls if calls is not None else KernelCalls()
+        self._lock: int | None = None
+
+    def lock(self) -> None:
+        """Keep other processes that lock it too from it, until unlock() or the end of this one. Locked already: nothing.
+
+        Raises ConflictError when another has it, in whatever container of this machine.
+        """
+        if self._lock is not None:
+            return
+        try:
+            self._lock = self._calls.lock(str(self.root))
+        except BlockingIOError:
+            raise ConflictError(
+                f"another weft serves by {self.root} on this machine; end that one first"
+            ) from None
+        except OSError as error:
+            raise ConfigfsError("locking", str(self.root), error) from None
+
+    def unlock(self) -> None:
+        if self._lock is not None:
+            self._calls.unlock(self._lock)
+            self._lock = None
 
     def make_directory(self, path: str) -> None:
         try:

@@ -101,6 +101,7 @@ class NvmetTarget:
             self._thread.join()
             self._thread = None
         self._sessions.stop()
+        self._configfs.unlock()
 
     def stop_target(self) -> None:
         """Take everything of weft's out of nvmet; hosts wait until it is made anew. Nothing there: nothing."""
@@ -373,6 +374,7 @@ class NvmetTarget:
     def _try_to_prepare(self) -> None:
         try:
             self._modules.prepare(())
+            self._configfs.lock()  # of two with different stores each would end the other's exports
             self._adopt()
         except WeftError as error:
             if str(error) != str(self._missing):

@@ -85,8 +85,12 @@ class NvmetHosts:
         self.admit(hosts, wanted, live)
 
     def secrets(self, host_nqn: str) -> DhChapSecrets | None:
+        """The keys that a host must have; from the first time on the log says who has shown them."""
         found = read_host(self._configfs, host_nqn)
-        return found.secrets if found is not None else None
+        if found is None or found.secrets is None:
+            return None
+        self._sessions.watch_keys()
+        return found.secrets
 
     def revoke(
         self,
