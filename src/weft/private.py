@@ -37,15 +37,16 @@ def read_private(path: Path, what: str) -> bytes | None:
 
 
 def write_private(path: Path, content: bytes, what: str, *, replace: bool = True) -> bool:
-    """Write a file for its owner alone, as write_whole does; missing directories are made for the owner alone too."""
+    """Write a file for its owner alone, as write_whole does; a directory that is made for it is the owner's alone too."""
     return write_whole(path, content, what, mode=0o600, replace=replace)
 
 
 def write_whole(path: Path, content: bytes, what: str, *, mode: int, replace: bool = True) -> bool:
     """Write the file, synced, in one step; returns whether it was written.
 
-    Without replace a file that is there stays, and so the first of two writers wins. Directories that are missing are
-    made; who may read the file may enter them. Raises DataError when it cannot be written.
+    Without replace a file that is there stays, and so the first of two writers wins. Its directory is made if it is
+    missing, for those who may read the file; those above that are made by the umask. Raises DataError when it cannot be
+    written.
     """
     try:
         path.parent.mkdir(mode=mode | (mode & 0o444) >> 2, parents=True, exist_ok=True)

@@ -21,8 +21,9 @@ _SLICE_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """caller: on whose behalf. token: by which one, if it has a name. ids: what the path names. query: in the order it was sent. wait: for how many seconds
-    the client prefers to wait, 0.0 when it does not. hung_up: set once the client is no longer there.
+    """caller: on whose behalf. token: by which one, if it has a name. ids: what the path names. query: in the order it was
+    sent. wait: for how many seconds the client prefers to wait, 0.0 when it does not. hung_up: set once the client is no
+    longer there.
     """
 
     caller: Caller

@@ -23,8 +23,8 @@ _STRANGERS_SHARE: Final = 4
 class Connections:
     """Starts a QueuePair for every accepted socket, up to a maximum. Owns their threads.
 
-    Those that have not connected, or not authenticated though they must, have a share of the maximum; when it is used up the one that has waited
-    longest makes room for the next, so that idle connections of strangers cannot keep hosts out.
+    Those that have not connected, or not authenticated though they must, have a share of the maximum; when it is used
+    up the one that has waited longest makes room for the next, so that strangers cannot keep hosts out.
     """
 
     def __init__(self, maximum: int, connect: Connector, limits: Limits) -> None:
