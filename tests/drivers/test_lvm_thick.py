@@ -66,6 +66,14 @@ def test_a_volume_in_use_keeps_its_name_and_its_bytes(tmp_path: Path) -> None:
     assert lvm.commands == []
 
 
+def test_a_disk_that_the_group_was_given_later_is_used(tmp_path: Path) -> None:
+    lvm = RecordedLvm()
+    driver = opened(lvm, tmp_path)
+    lvm.devices.append({**lvm.devices[0], "pv_name": "/dev/sdd"})
+    driver.capacity()
+    assert lvm.restrictions[-1] == "/dev/sdb,/dev/sdc,/dev/sdd"
+
+
 def test_room_counts_as_free_only_once_it_is_wiped(tmp_path: Path) -> None:
     volume = make_volume()
     found = opened(RecordedLvm(linear(f"weft-deleted-{volume.id}", GIB)), tmp_path).capacity()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fakes.lvm import RecordedLvm, thin_pool, thin_snapshot, thin_volume
+from fakes.lvm import RecordedLvm, cow_snapshot, thin_pool, thin_snapshot, thin_volume
 from fakes.rows import make_snapshot, make_volume
 from weft.drivers.lvm_group import VolumeGroup
 from weft.drivers.lvm_thin import ThinDriver
@@ -137,6 +137,18 @@ def test_a_revert_that_ended_between_its_renames_is_completed_when_the_volume_is
     lvm.after = renamed
     assert driver.volume(volume.id) is not None
     assert lvm.commands[0] == f"lvrename vg weft-new-{volume.id} weft-{volume.id}"
+
+
+def test_a_snapshot_that_somebody_else_has_made_is_not_removed_with_its_volume(tmp_path: Path) -> None:
+    volume = make_volume()
+    snapshot = make_snapshot(volume)
+    for name in (f"weft-{volume.id}", f"weft-snap-{snapshot.id}"):
+        theirs = cow_snapshot("backup", GIB, volume.id, lv_tags="", origin=name)
+        lvm = RecordedLvm(thin_pool(), thin_volume(name, GIB), theirs)
+        driver = opened(lvm, tmp_path)
+        with pytest.raises(ConflictError, match="lvremove vg/backup"):
+            driver.delete(volume) if name == f"weft-{volume.id}" else driver.delete_snapshot(snapshot)
+        assert lvm.commands == []
 
 
 def test_a_volume_in_use_is_not_reverted(tmp_path: Path) -> None:

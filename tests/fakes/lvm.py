@@ -106,7 +106,7 @@ class RecordedLvm:
             "vg_size": str(20 * 2**30),
             "vg_free": str(self.free),
             "vg_extent_size": str(4 * 2**20),
-            "vg_missing_pv_count": "0",
+            "vg_missing_pv_count": str(len(self.devices) - len(self.restrictions[-1].split(","))),
         }
 
 

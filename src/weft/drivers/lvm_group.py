@@ -94,8 +94,11 @@ class VolumeGroup:
         return found
 
     def size(self) -> GroupSize:
-        text = self._look("vgs", *FORMAT, "-o", GROUP_FIELDS, self.name)
-        return next(group_size(row) for row in records(text, "vg"))
+        found = self._size_now()
+        if found.missing_devices:
+            self.find_devices()  # as in report()
+            found = self._size_now()
+        return found
 
     def extents(self, name: str) -> list[str]:
         """Where a linear logical volume lies: `device:first-last`, as lvextend takes it."""
@@ -141,6 +144,10 @@ class VolumeGroup:
 
     def _report_now(self, selection: str) -> Report:
         return volume_report(self._look("lvs", *FORMAT, "-o", VOLUME_FIELDS, "-S", selection, self.name))
+
+    def _size_now(self) -> GroupSize:
+        text = self._look("vgs", *FORMAT, "-o", GROUP_FIELDS, self.name)
+        return next(group_size(row) for row in records(text, "vg"))
 
     def _look(self, command: str, *arguments: str) -> str:
         return self._restricted(command, *arguments, timeout=_LOOK_SECONDS).stdout

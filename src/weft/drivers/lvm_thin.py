@@ -12,7 +12,7 @@ from weft.drivers.described import describe_source
 from weft.drivers.lvm_base import LvmDriver, check_ids, check_is_of, check_source, selection_of
 from weft.drivers.lvm_group import VolumeGroup
 from weft.drivers.lvm_names import half_made_id_of, new_name, old_name, snapshot_name, volume_name, volume_tag
-from weft.drivers.lvm_report import LogicalVolume, ThinPool
+from weft.drivers.lvm_report import LogicalVolume, Report, ThinPool
 from weft.errors import ConflictError, InvalidValueError, NoSpaceError, UnavailableError
 from weft.model import Capacity, FoundSnapshot, Snapshot, SnapshotId, Volume, VolumeId
 
@@ -91,9 +91,11 @@ class ThinDriver(LvmDriver):
         Raises ConflictError while it has snapshots or is in use.
         """
         name = volume_name(volume.id)
-        found = self._report_of(volume.id)
+        report = self._group.report(selection_of(volume.id, more=f'origin="{name}"'))
+        found = self._ours(report)
         if self._snapshots_in(found, volume.id):
             raise ConflictError(f"volume {volume.id} has snapshots; delete them first")
+        self._check_nothing_goes_with(name, report)
         made = [each for each in (name, new_name(volume.id), old_name(volume.id)) if each in found]
         self._group.remove(*made)
 
@@ -115,9 +117,11 @@ class ThinDriver(LvmDriver):
         )
 
     def delete_snapshot(self, snapshot: Snapshot) -> None:
-        """Remove the snapshot; one that is not there is done."""
+        """Remove the snapshot; one that is not there is done. Raises ConflictError when it has a snapshot of another's."""
         check_ids(snapshot)
-        self._group.remove(snapshot_name(snapshot.id))
+        name = snapshot_name(snapshot.id)
+        self._check_nothing_goes_with(name, self._group.report(f'origin="{name}"'))
+        self._group.remove(name)
 
     def revert(self, volume: Volume, snapshot: Snapshot) -> None:
         """See the door. What the volume has beyond the snapshot's size reads as zeroes.
@@ -180,6 +184,15 @@ class ThinDriver(LvmDriver):
         report = self._group.report(selection_of(*ids, more=f'lv_name="{self._thin_pool}"'))
         self._check_metadata(report.thin_pools.get(self._thin_pool))
         return self._ours(report)
+
+    def _check_nothing_goes_with(self, name: str, report: Report) -> None:
+        """LVM removes a logical volume together with its COW snapshots, which weft makes none of in a thin pool."""
+        for each in report.volumes.values():
+            if each.origin == name and not each.pool:
+                raise ConflictError(
+                    f"{self._group.name}/{each.name} is a snapshot of {self._group.name}/{name} that weft did not make,"
+                    f" and would be lost with it; remove it first: lvremove {self._group.name}/{each.name}"
+                )
 
     def _make_empty(self, name: str, size: int) -> None:
         self._group.change(
