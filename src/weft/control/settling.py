@@ -30,6 +30,7 @@ from weft.errors import DataError, NotFoundError, UnavailableError, WeftError
 from weft.model import (
     Export,
     ExportHost,
+    FoundVolume,
     HostId,
     NodeId,
     PoolId,
@@ -84,13 +85,13 @@ class Settler:
         """One pass over a volume, as far as it goes; whether something failed, so that another pass is due."""
         wanted, revision = self._intent.read(volume_id)
         while wanted is not None and self._is_ours(wanted):
-            copied, deleted = _snapshots_to_lock(wanted)
+            copied, deleted = _sources_to_lock(wanted)
             with self._locks.hold(volume_id, *deleted, shared=copied):
                 if self._store.revision() != revision:
                     wanted, revision = self._intent.read(volume_id)
                     if wanted is None:
                         return False
-                still_copied, still_deleted = _snapshots_to_lock(wanted)
+                still_copied, still_deleted = _sources_to_lock(wanted)
                 if still_copied <= copied and still_deleted <= deleted:
                     return self._settle_locked(wanted)
         return False
@@ -182,13 +183,14 @@ class Settler:
         failed: list[Failure] = []
         blocked: list[Step] = []
         connections: dict[HostId, Connection] = {}
+        changing = any(isinstance(step, DataStep) for step in steps)
         for step in steps:
             if any(is_blocked(step, failure.step) for failure in failed):
                 blocked.append(step)
                 continue
             what = f"volume {wanted.volume.id}: {type(step).__name__}"
             try:
-                connections.update(self._do_one(wanted, found, step))
+                connections.update(self._do_one(wanted, found, step, changing=changing))
             except Exception as error:  # noqa: BLE001 -- one volume's trouble must be written on its row
                 failed.append(Failure(step, _as_weft_error(what, error)))
             else:
@@ -198,7 +200,10 @@ class Settler:
             done=tuple(done), failed=tuple(failed), left=(*blocked, *left), connections=connections
         )
 
-    def _do_one(self, wanted: Wanted, found: Found, step: Step) -> Mapping[HostId, Connection]:
+    def _do_one(
+        self, wanted: Wanted, found: Found, step: Step, *, changing: bool
+    ) -> Mapping[HostId, Connection]:
+        """changing: steps of this pass make bytes, so that the volume may not be as it was found."""
         driver, target = self._driver(wanted), self._target(wanted)
         match step:
             case CreateVolume(volume, source):
@@ -215,7 +220,8 @@ class Settler:
             case DeleteSnapshot(snapshot):
                 driver.delete_snapshot(snapshot)
             case MakeExport(_, hosts):
-                return target.create_export(_export(wanted, driver, found, hosts))
+                here = driver.volume(wanted.volume.id) if changing else found.volume
+                return target.create_export(_export(wanted, found, here, hosts))
             case RemoveExport(volume_id):
                 target.remove_export(volume_id)
             case _:
@@ -234,8 +240,8 @@ class Settler:
             self._store.transact({}, writes)
 
 
-def _snapshots_to_lock(wanted: Wanted) -> tuple[frozenset[SnapshotId], frozenset[SnapshotId]]:
-    """The snapshots that a pass may copy from, which others may do too, and those that it may delete."""
+def _sources_to_lock(wanted: Wanted) -> tuple[frozenset[str], frozenset[SnapshotId]]:
+    """What a pass may copy from, which others may do too, and the snapshots that it may delete."""
     is_copy = wanted.source is not None and not wanted.was_made
     copied = [wanted.source.id] if wanted.source is not None and is_copy else []
     return frozenset(copied), frozenset(
@@ -243,12 +249,11 @@ def _snapshots_to_lock(wanted: Wanted) -> tuple[frozenset[SnapshotId], frozenset
     )
 
 
-def _export(wanted: Wanted, driver: VolumeDriver, found: Found, hosts: tuple[ExportHost, ...]) -> Export:
+def _export(wanted: Wanted, found: Found, here: FoundVolume | None, hosts: tuple[ExportHost, ...]) -> Export:
     """What to show: the volume as it is now, or, when its bytes are not all there, what was shown before."""
     volume_id = wanted.volume.id
-    volume = None if is_lost(wanted, found) else driver.volume(volume_id)
-    if volume is not None:
-        return Export(volume_id=volume_id, path=volume.path, size=volume.size, hosts=hosts)
+    if here is not None and not is_lost(wanted, found):
+        return Export(volume_id=volume_id, path=here.path, size=here.size, hosts=hosts)
     if found.export is not None:
         return Export(volume_id=volume_id, path=found.export.path, size=found.export.size, hosts=hosts)
     raise UnavailableError(f"volume {volume_id} is not there to be exported")
@@ -259,6 +264,8 @@ def _check_source(volume: Volume, wanted: Wanted) -> None:
         raise NotFoundError(
             f"snapshot {volume.source_snapshot_id}, which the volume is to be made from, is gone"
         )
+    if volume.source_volume_id is not None and wanted.source is None:
+        raise NotFoundError(f"volume {volume.source_volume_id}, which the volume is to be made from, is gone")
 
 
 def _snapshot(wanted: Wanted, snapshot_id: SnapshotId) -> Snapshot:
