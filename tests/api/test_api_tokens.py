@@ -258,6 +258,16 @@ def test_a_hosts_token_is_good_for_its_tenant_alone(guarded: Guarded) -> None:
         client.volumes()
 
 
+def test_a_token_for_a_registered_host_is_good_for_that_hosts_tenant(guarded: Guarded) -> None:
+    tenant = TenantId("another")
+    of_tenant = Client.for_config(guarded.world.config, tenant_id=tenant)
+    host = of_tenant.create_host(HostRequest(name="web1", initiators=(_initiator(),)))
+    text = guarded.token("web1")
+    assert guarded.client(text, tenant).hosts() == [host]
+    with pytest.raises(PermissionDeniedError, match="another tenant"):
+        guarded.client(text).hosts()
+
+
 def test_a_revoked_token_opens_nothing_also_on_a_connection_that_it_has_used(guarded: Guarded) -> None:
     new = guarded.world.client.create_token(CreateTokenRequest(name="short"))
     headers = {"Authorization": f"Bearer {new.text}"}

@@ -11,7 +11,7 @@ from weft.errors import (
     PermissionDeniedError,
     UnauthenticatedError,
 )
-from weft.model import Host, HostId, Protocol
+from weft.model import Host, HostId, Protocol, TenantId
 from weft.names import check_host_name, check_name, check_nqn, new_id
 from weft.ports import CLAIMS, HOSTS, TOKENS, Delete, Key, Put, Revision, Row, Store, Write
 from weft.requests import Caller, CreateTokenRequest, OneHost
@@ -25,6 +25,7 @@ _LONGEST_DAYS = 36500
 class _Bound:
     """What of a host a token is for; what is empty is left to the host."""
 
+    tenant_id: TenantId
     host_id: HostId | None = None
     name: str = ""
     nqn: str = ""
@@ -46,7 +47,7 @@ class Tokens:
             id=row_id,
             name=name,
             scope=TokenScope.HOST if request.host else TokenScope.ADMIN,
-            tenant_id=caller.tenant_id,
+            tenant_id=bound.tenant_id,
             digest=digest(text),
             created_at=made_at,
             expires_at=_expiry(made_at, request.valid_days),
@@ -95,13 +96,13 @@ class Tokens:
 
     def _bound(self, caller: Caller, wanted: str) -> _Bound:
         if not wanted:
-            return _Bound()
+            return _Bound(caller.tenant_id)
         host = self._registered(wanted)
         if host is not None and is_visible(caller, host):
-            return _Bound(host.id, host.name, host.initiator(Protocol.NVMEOF) or "")
+            return _Bound(host.tenant_id, host.id, host.name, host.initiator(Protocol.NVMEOF) or "")
         if wanted.startswith("nqn."):
-            return _Bound(nqn=check_nqn("host", wanted))
-        return _Bound(name=check_host_name("host", wanted))
+            return _Bound(caller.tenant_id, nqn=check_nqn("host", wanted))
+        return _Bound(caller.tenant_id, name=check_host_name("host", wanted))
 
     def _registered(self, wanted: str) -> Host | None:
         for claim_id in (f"host:{wanted}", f"initiator:{wanted}"):
