@@ -452,7 +452,7 @@ class SlowDriver(FakeVolumeDriver):
         self.waiting: set[VolumeId] = set()
         self.reading = threading.Event()
 
-    def create(self, volume: Volume, source: Snapshot | None = None) -> None:
+    def create(self, volume: Volume, source: Snapshot | Volume | None = None) -> None:
         if volume.name == self._name:
             self.waiting.add(volume.id)
             self.reading.set()
