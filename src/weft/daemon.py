@@ -82,10 +82,10 @@ class Drivers(Mapping[PoolId, VolumeDriver]):
         self._hold_writes = hold_writes
         self._stopping = stopping
         self._open: dict[PoolId, VolumeDriver] = {}
-        self._lock = threading.Lock()
+        self._locks = {pool_id: threading.Lock() for pool_id in pools}
 
     def __getitem__(self, pool_id: PoolId) -> VolumeDriver:
-        with self._lock:
+        with self._locks[pool_id]:  # one pool whose disks do not answer keeps nobody from the others
             if pool_id not in self._open:
                 self._open[pool_id] = open_driver(
                     *self._pools[pool_id], self._hold_writes, progress=self._end_copies

@@ -4,6 +4,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from weft.names import new_id
 from weft.targets import EmbeddedTarget
 
 _START_SECONDS = 20.0
+_SECONDS = 10.0
 
 
 @pytest.fixture
@@ -105,6 +107,30 @@ def test_a_lock_that_somebody_has_made_a_link_is_not_followed(
     with pytest.raises(OSError, match=r"serve\.lock"):
         serve(configure(), stop=threading.Event())
     assert not (short_path / "elsewhere").exists()
+
+
+def test_a_pool_whose_disks_do_not_answer_keeps_nobody_from_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered, asked = threading.Event(), threading.Event()
+
+    def slow_open(section: PoolSection, *_: object, **__: object) -> str:
+        if section.name == "slow":
+            asked.set()
+            assert answered.wait(_SECONDS)
+        return section.name
+
+    monkeypatch.setattr("weft.daemon.open_driver", slow_open)
+    config = check_config(ConfigFile(data_dir=str(tmp_path), runtime_dir=str(tmp_path / "run")))
+    pools = {PoolId(new_id()): (PoolSection(name=name), config) for name in ("slow", "fast")}
+    drivers = Drivers(pools, nobody_writes, threading.Event())
+    slow, fast = pools
+    with ThreadPoolExecutor() as pool:
+        opening = pool.submit(lambda: drivers[slow])
+        assert asked.wait(_SECONDS)
+        assert pool.submit(lambda: drivers[fast]).result(_SECONDS) == "fast"  # type: ignore[comparison-overlap]
+        answered.set()
+        opening.result(_SECONDS)
 
 
 def test_a_copy_is_broken_off_when_the_daemon_stops_and_made_when_it_runs_again(tmp_path: Path) -> None:
