@@ -63,6 +63,7 @@ class CreateVolumeRequest:
     pool_id: PoolId | None = None
     availability_zone: str | None = None
     snapshot_id: SnapshotId | None = None
+    source_volume_id: VolumeId | None = None
     multi_attach: bool = False
     metadata: Mapping[str, str] = field(default_factory=dict)
 

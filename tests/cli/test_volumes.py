@@ -39,6 +39,7 @@ def test_the_json_of_a_volume_has_these_keys(world: World, cli: Cli) -> None:
         "availability_zone",
         "multi_attach",
         "source_snapshot_id",
+        "source_volume_id",
         "description",
         "metadata",
         "path",

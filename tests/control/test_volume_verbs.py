@@ -129,11 +129,61 @@ def test_a_volume_from_a_snapshot_is_made_in_the_snapshots_pool_with_its_content
     elsewhere = replace(ASKED, size=2 * GIB, snapshot_id=kept, pool_id=PoolId(new_id()))
     foreign = replace(ASKED, size=2 * GIB, snapshot_id=kept)
     refused(plane, InvalidValueError, "size: .* equal to or bigger", lambda: create(ALICE, small))
-    refused(plane, InvalidValueError, "poolId: .* the snapshot's pool", lambda: create(ALICE, elsewhere))
+    refused(
+        plane,
+        InvalidValueError,
+        "poolId: .* the pool of what it is a copy of",
+        lambda: create(ALICE, elsewhere),
+    )
     refused(plane, InvalidValueError, "snapshotId: .* can't be found", lambda: create(BOB, foreign))
     unmade = plane.snapshot(source, "later", settle=False)
     early = replace(ASKED, size=2 * GIB, snapshot_id=unmade)
     refused(plane, ConflictError, "only if the snapshot is available", lambda: create(ALICE, early))
+
+
+def test_a_volume_from_a_volume_is_made_in_its_pool_with_its_content_also_while_a_host_uses_it(
+    plane: ControlPlane,
+) -> None:
+    source = plane.volume(gib=2)
+    plane.driver.write(source.id, 0, OLD)
+    plane.attach(source, plane.host("h"))
+    asked = replace(ASKED, size=3 * GIB, source_volume_id=source.id)
+    create = plane.service.volumes.create
+    copy = create(ALICE, asked).volume
+    plane.settle()
+    plane.driver.write(source.id, 0, NEW)
+    assert (copy.pool_id, copy.source_volume_id) == (source.pool_id, source.id)
+    assert plane.status(copy) is Status.AVAILABLE
+    assert plane.driver.read(copy.id, 0, len(OLD)) == OLD
+
+    elsewhere = replace(asked, pool_id=PoolId(new_id()))
+    both = replace(asked, snapshot_id=plane.snapshot(source))
+    unknown = replace(asked, source_volume_id=VolumeId(new_id()))
+    refused(
+        plane, InvalidValueError, "size: must be at least", lambda: create(ALICE, replace(asked, size=GIB))
+    )
+    refused(plane, InvalidValueError, "poolId: .* the pool of", lambda: create(ALICE, elsewhere))
+    refused(plane, InvalidValueError, "sourceVolumeId: .* not both", lambda: create(ALICE, both))
+    refused(plane, InvalidValueError, "sourceVolumeId: .* can't be found", lambda: create(ALICE, unknown))
+    refused(plane, InvalidValueError, "sourceVolumeId: .* can't be found", lambda: create(BOB, asked))
+
+
+def test_a_volume_is_neither_deleted_nor_reverted_while_another_is_made_from_it(plane: ControlPlane) -> None:
+    source = plane.volume()
+    kept = plane.snapshot(source)
+    volumes = plane.service.volumes
+    unmade = plane.volume("later", settle=False)
+    early = replace(ASKED, source_volume_id=unmade.id)
+    refused(plane, ConflictError, "it can be copied while", lambda: volumes.create(ALICE, early))
+    copy = volumes.create(ALICE, replace(ASKED, name="copy", source_volume_id=source.id)).volume
+    refused(plane, ConflictError, "copy is being made from", lambda: volumes.revert(ALICE, source.id, kept))
+    plane.service.snapshots.delete(ALICE, kept)
+    plane.node.settle(source.id)
+    refused(plane, ConflictError, "copy is being made from", lambda: volumes.delete(ALICE, source.id))
+    plane.node.settle(copy.id)
+    volumes.delete(ALICE, source.id)
+    plane.settle()
+    assert plane.status(copy) is Status.AVAILABLE
 
 
 def test_a_new_name_or_metadata_is_no_work_for_the_node(plane: ControlPlane) -> None:

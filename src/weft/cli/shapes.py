@@ -29,6 +29,7 @@ def volume_shape(view: VolumeView) -> Shape:
         "availability_zone": volume.availability_zone,
         "multi_attach": volume.multi_attach,
         "source_snapshot_id": volume.source_snapshot_id,
+        "source_volume_id": volume.source_volume_id,
         "description": volume.description,
         "metadata": dict(volume.metadata),
         "path": view.path,

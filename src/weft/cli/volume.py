@@ -43,6 +43,7 @@ volume.add_command(write)
     examples=(
         "weft volume create data --size 10GiB",
         "weft volume create copy --size 10GiB --from-snapshot before-upgrade",
+        "weft volume create copy --size 10GiB --from-volume data",
         "weft volume create data --size 10GiB --exist-ok --json",
     ),
 )
@@ -62,6 +63,12 @@ volume.add_command(write)
     shell_complete=snapshot_names,
     help="Begin with the content of this snapshot.",
 )
+@click.option(
+    "--from-volume",
+    "source",
+    shell_complete=volume_names,
+    help="Begin with what this volume holds now, also while hosts write to it.",
+)
 @click.option("--zone", help="The availability zone. [default: default]")
 @click.option("--multi-attach", is_flag=True, help="Let several hosts attach it at one time.")
 @click.option("--description", default="", help="Free text.")
@@ -76,6 +83,7 @@ def create(
     pool: str | None,
     profile: str | None,
     snapshot: str | None,
+    source: str | None,
     zone: str | None,
     multi_attach: bool,
     description: str,
@@ -91,6 +99,7 @@ def create(
         pool_id=find_pool(client, pool).pool.id if pool is not None else None,
         profile_id=find_profile(client, profile).id if profile is not None else None,
         snapshot_id=find_snapshot(client, snapshot).snapshot.id if snapshot is not None else None,
+        source_volume_id=find_volume(client, source).volume.id if source is not None else None,
         availability_zone=zone,
         multi_attach=multi_attach,
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
 from weft.control.steps import Wanted, WantedAttachment, WantedSnapshot
-from weft.model import Volume, VolumeId, VolumeState
+from weft.model import Snapshot, Volume, VolumeId, VolumeState
 from weft.ports import (
     ATTACHMENT_STATES,
     ATTACHMENTS,
@@ -131,7 +131,7 @@ class Intent:
                 volume=volume,
                 pool=pools[volume.pool_id],
                 state=state_of.get(volume.id),
-                source=self._get(SNAPSHOTS, volume.source_snapshot_id) if volume.source_snapshot_id else None,
+                source=self._source(volume),
                 snapshots=tuple(
                     WantedSnapshot(each, snapshot_states.get(each.id)) for each in snapshots[volume.id]
                 ),
@@ -147,6 +147,11 @@ class Intent:
             )
             for volume in volumes
         ]
+
+    def _source(self, volume: Volume) -> Snapshot | Volume | None:
+        if volume.source_snapshot_id is not None:
+            return self._get(SNAPSHOTS, volume.source_snapshot_id)
+        return self._get(VOLUMES, volume.source_volume_id) if volume.source_volume_id is not None else None
 
     def _get(self, table: Table[RowT], row_id: str) -> RowT | None:
         row = self._store.get(table, row_id)
@@ -168,6 +173,8 @@ def _row_ids(wanted: Wanted) -> Iterable[str]:
     yield wanted.volume.pool_id
     if wanted.volume.source_snapshot_id is not None:
         yield wanted.volume.source_snapshot_id
+    if wanted.volume.source_volume_id is not None:
+        yield wanted.volume.source_volume_id
     for snapshot in wanted.snapshots:
         yield snapshot.snapshot.id
     for attachment in wanted.attachments:

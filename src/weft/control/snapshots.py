@@ -4,10 +4,11 @@ from dataclasses import replace
 
 from weft.control.pools import Pools
 from weft.control.rows import now, owned, owned_rows, retry_on_conflict
+from weft.control.sources import Sources
 from weft.control.status import is_settled, view_snapshot
 from weft.control.volumes import Volumes, check_metadata, check_update
 from weft.errors import ConflictError, InvalidValueError, NotFoundError
-from weft.model import Snapshot, SnapshotId, StateStatus, Status, VolumeId
+from weft.model import Snapshot, SnapshotId, Status, VolumeId
 from weft.names import check_name, check_text, new_id
 from weft.ports import (
     PROFILES,
@@ -30,6 +31,7 @@ class Snapshots:
         self._store = store
         self._pools = pools
         self._volumes = volumes
+        self._sources = Sources(store)
 
     def create(self, caller: Caller, request: CreateSnapshotRequest) -> SnapshotView:
         """Book the room and write that the snapshot is wanted.
@@ -151,9 +153,7 @@ class Snapshots:
             if volume.value.revert.snapshot_id == snapshot_id and not reverted:
                 raise ConflictError(f"volume {volume.value.name} is being reverted to this snapshot")
         for made in self._store.list(VOLUMES, where={"source_snapshot_id": snapshot_id}):
-            state = self._store.get(VOLUME_STATES, made.value.id)
-            unmade = state is None or (state.value.size == 0 and state.value.status is not StateStatus.ERROR)
-            if unmade and not made.value.deleting:
+            if self._sources.is_unmade(made.value) and not made.value.deleting:
                 raise ConflictError(f"volume {made.value.name} is being made from this snapshot")
 
     def _view(self, snapshot: Snapshot) -> SnapshotView:

@@ -48,12 +48,12 @@ class WantedAttachment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """All that the store says about one volume. source is the snapshot that it is made from."""
+    """All that the store says about one volume. source is what it is made from."""
 
     volume: Volume
     pool: Pool | None = None
     state: VolumeState | None = None
-    source: Snapshot | None = None
+    source: Snapshot | Volume | None = None
     snapshots: tuple[WantedSnapshot, ...] = ()
     attachments: tuple[WantedAttachment, ...] = ()
 
@@ -80,7 +80,7 @@ class Found:
 @dataclass(frozen=True, slots=True)
 class CreateVolume:
     volume: Volume
-    source: Snapshot | None
+    source: Snapshot | Volume | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from weft.control.profiles import Profiles
 from weft.control.requirements import requirements
 from weft.control.rows import now, owned, owned_rows, retry_on_conflict
 from weft.control.schedule import PlacementRequest, choose
+from weft.control.sources import Sources
 from weft.control.status import is_settled, view_snapshot, view_volume
 from weft.errors import ConflictError, InvalidValueError, NotFoundError
 from weft.model import GIB, Profile, Revert, Snapshot, SnapshotId, Status, Volume, VolumeId
@@ -43,12 +44,13 @@ class Volumes:
         self._store = store
         self._pools = pools
         self._profiles = profiles
+        self._sources = Sources(store)
 
     def create(self, caller: Caller, request: CreateVolumeRequest) -> VolumeView:
         """Choose a pool, book the room and write that the volume is wanted.
 
         Raises InvalidValueError, NoSpaceError when no pool has room, ConflictError when the snapshot it is to be
-        made from is not available.
+        made from is not available, or the volume neither available nor in use.
         """
         self._profiles.chosen(request.profile_id)
         check_name("name", request.name)
@@ -61,12 +63,11 @@ class Volumes:
 
     def _create(self, caller: Caller, request: CreateVolumeRequest) -> VolumeView:
         profile = self._profiles.chosen(request.profile_id)
-        source = self._source(caller, request)
+        source = self._sources.of(caller, request)
         if source is not None:
-            source_pool = owned(self._store, VOLUMES, caller, source.value.volume_id, "volume").value.pool_id
-            if request.pool_id not in {None, source_pool}:
-                raise InvalidValueError("poolId", "a volume from a snapshot is made in the snapshot's pool")
-            request = replace(request, pool_id=source_pool)
+            if request.pool_id not in {None, source.pool_id}:
+                raise InvalidValueError("poolId", "a copy is made in the pool of what it is a copy of")
+            request = replace(request, pool_id=source.pool_id)
         placement = _placement(request, profile.value)
         offers = self._pools.offers()
         pool = choose([each.view for each in offers], placement).pool
@@ -83,6 +84,7 @@ class Volumes:
             availability_zone=pool.availability_zone,
             multi_attach=placement.multi_attach,
             source_snapshot_id=request.snapshot_id,
+            source_volume_id=request.source_volume_id,
             metadata=dict(request.metadata),
             created_at=now(),
         )
@@ -93,26 +95,10 @@ class Volumes:
         }
         writes: list[Write] = [Put(VOLUMES, volume), Put(PROFILES, profile.value), offer.booking]
         if source is not None:
-            expected[Key(SNAPSHOTS.name, source.value.id)] = source.revision
-            writes.append(Put(SNAPSHOTS, source.value))
+            expected |= source.expected
+            writes.append(source.touch)
         self._store.transact(expected, writes)
         return view_volume(volume, None, ())
-
-    def _source(self, caller: Caller, request: CreateVolumeRequest) -> Row[Snapshot] | None:
-        if request.snapshot_id is None:
-            return None
-        row = self._store.get(SNAPSHOTS, request.snapshot_id)
-        if row is None or not (caller.is_admin or row.value.tenant_id == caller.tenant_id):
-            raise InvalidValueError("snapshotId", f"snapshot {request.snapshot_id} can't be found")
-        found = self._store.get(SNAPSHOT_STATES, request.snapshot_id)
-        view = view_snapshot(row.value, found.value if found is not None else None)
-        if view.status is not Status.AVAILABLE:
-            raise ConflictError("only if the snapshot is available, the volume can be created")
-        if view.size > request.size:
-            raise InvalidValueError(
-                "size", "size of volume must be equal to or bigger than size of the snapshot"
-            )
-        return row
 
     def get(self, caller: Caller, volume_id: VolumeId) -> VolumeView:
         return self.view(self.row(caller, volume_id).value)
@@ -204,6 +190,7 @@ class Volumes:
             if status is not Status.AVAILABLE:
                 raise ConflictError(f"snapshot {snapshot.value.name} is {status}")
             self._refuse_while_taking_snapshots(row.value)
+            self._sources.refuse_while_copied(row.value)
             revert = Revert(snapshot_id=snapshot_id, generation=row.value.generation + 1)
             return self._change_intent(row, view, revert=revert, source=snapshot)
 
@@ -235,6 +222,7 @@ class Volumes:
                     f"volume {row.value.name} can not be deleted, because it still has snapshots;"
                     " delete them first"
                 )
+            self._sources.refuse_while_copied(row.value)
             if view.status not in _DELETABLE:
                 raise ConflictError(
                     "only the volume with the status creating, available, error, errorDeleting or errorExtending can be"

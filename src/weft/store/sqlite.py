@@ -22,7 +22,8 @@ Migration = Callable[[sqlite3.Connection], None]
 
 _REMEMBERED_TRANSACTIONS = 4096
 _BUSY_SECONDS = 10.0
-_INDEXED = ("volume_id", "host_id", "source_snapshot_id", "profile_id")
+_FIRST_INDEXED = ("volume_id", "host_id", "source_snapshot_id", "profile_id")
+_INDEXED = (*_FIRST_INDEXED, "source_volume_id")
 
 
 def _first_schema(database: sqlite3.Connection) -> None:
@@ -32,11 +33,17 @@ def _first_schema(database: sqlite3.Connection) -> None:
     )
     database.execute("CREATE TABLE history (revision INTEGER NOT NULL)")
     database.execute("INSERT INTO history VALUES (0)")
-    for field in _INDEXED:
+    for field in _FIRST_INDEXED:
         database.execute(f"CREATE INDEX rows_by_{field} ON rows (name, json_extract(body, '$.{field}'))")
 
 
-MIGRATIONS: tuple[Migration, ...] = (_first_schema,)
+def _index_copies(database: sqlite3.Connection) -> None:
+    database.execute(
+        "CREATE INDEX rows_by_source_volume_id ON rows (name, json_extract(body, '$.source_volume_id'))"
+    )
+
+
+MIGRATIONS: tuple[Migration, ...] = (_first_schema, _index_copies)
 """Migration n takes a database from schema version n to n + 1. Changes are additive for one release."""
 
 

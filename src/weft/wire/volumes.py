@@ -27,6 +27,7 @@ class VolumeBody(Body, kw_only=True):
     pool_id: str = ""
     availability_zone: str = ""
     snapshot_id: str = ""
+    source_volume_id: str = ""
     multi_attach: bool = False
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
 
@@ -40,6 +41,7 @@ class VolumeBody(Body, kw_only=True):
             pool_id=request.pool_id or "",
             availability_zone=request.availability_zone or "",
             snapshot_id=request.snapshot_id or "",
+            source_volume_id=request.source_volume_id or "",
             multi_attach=request.multi_attach,
             metadata=dict(request.metadata),
         )
@@ -53,6 +55,7 @@ class VolumeBody(Body, kw_only=True):
             pool_id=PoolId(self.pool_id) if self.pool_id else None,
             availability_zone=self.availability_zone or None,
             snapshot_id=SnapshotId(self.snapshot_id) if self.snapshot_id else None,
+            source_volume_id=VolumeId(self.source_volume_id) if self.source_volume_id else None,
             multi_attach=self.multi_attach,
             metadata=written_metadata(self.metadata),
         )
@@ -105,7 +108,7 @@ class Identifier(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=Tru
 
 class VolumeResource(Resource, kw_only=True):
     """`AttachStatus` is always there and always empty: OpenSDS's clients decode it. weft adds requestedSize, while
-    a volume is to grow, and statusReason.
+    a volume is to grow, statusReason, and sourceVolumeId, the volume that it was made from.
     """
 
     tenant_id: str = ""
@@ -118,6 +121,7 @@ class VolumeResource(Resource, kw_only=True):
     pool_id: str = ""
     profile_id: str = ""
     snapshot_id: str = ""
+    source_volume_id: str = ""
     multi_attach: bool = False
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
     identifier: Identifier | None = None
@@ -142,6 +146,7 @@ class VolumeResource(Resource, kw_only=True):
             pool_id=volume.pool_id,
             profile_id=volume.profile_id or "",
             snapshot_id=volume.source_snapshot_id or "",
+            source_volume_id=volume.source_volume_id or "",
             multi_attach=volume.multi_attach,
             metadata=merge_derived(volume.metadata, "lvPath", view.path),
             identifier=_identifier(volume.id) if view.path else None,
@@ -165,6 +170,7 @@ class VolumeResource(Resource, kw_only=True):
                 pool_id=PoolId(self.pool_id),
                 profile_id=ProfileId(self.profile_id) if self.profile_id else None,
                 source_snapshot_id=SnapshotId(self.snapshot_id) if self.snapshot_id else None,
+                source_volume_id=VolumeId(self.source_volume_id) if self.source_volume_id else None,
                 multi_attach=self.multi_attach,
                 metadata=written_metadata(self.metadata),
                 deleting=self.status in {Status.DELETING, Status.ERROR_DELETING},
