@@ -25,8 +25,8 @@ from weft.requests import CreateAttachmentRequest, CreateVolumeRequest, HostRequ
 
 _FOLDER: Final = Path("/var/tmp/weft-bench")
 _OS_BRICK: Final = "/opt/os-brick"
-_SIZE: Final = 1 << 28
-_SECONDS: Final = 120.0
+_SIZE: Final = 1 << 30
+_SECONDS: Final = 300.0
 
 
 def main() -> None:
@@ -117,7 +117,7 @@ def _serving(address: str) -> Iterator[Config]:
     config = load_config(path)
     with (_FOLDER / "log").open("wb") as log:
         process = subprocess.Popen(
-            ["/opt/weft/bin/python", "-m", "weft.cli.main", "--config", str(path), "serve"],
+            ["/opt/weft/bin/weft", "--config", str(path), "serve"],
             stdout=log, stderr=log, stdin=subprocess.DEVNULL,
         )  # fmt: skip
     try:

@@ -30,7 +30,7 @@ def _measure(node: BenchNode, count: int, rounds: int) -> list[float]:
     """Each time the same volume is attached, with so many exports there."""
     with node.running():
         node.wait_linked(count)
-        wanted = CreateVolumeRequest(name=f"one-more-than-{count}", size=1 << 20, pool_id=node.pool_id)
+        wanted = CreateVolumeRequest(name=f"one-more-than-{count}", size=1 << 30, pool_id=node.pool_id)
         volume_id = node.service.volumes.create(CALLER, wanted).volume.id
         if not node.service.wait_for_volume(CALLER, volume_id, _SECONDS):
             raise RuntimeError("the volume was not made")
