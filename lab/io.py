@@ -11,7 +11,7 @@ from lab.vm import Vm
 MIB: Final = 2**20
 _DIGEST_SECONDS: Final = 300.0
 _FINISH_SECONDS: Final = 120.0
-_STALLED_SECONDS: Final = 120.0
+_STALLED_SECONDS: Final = 300.0
 
 
 def digest(vm: Vm, path: str, mib: int, *, skip_mib: int = 0) -> str:
