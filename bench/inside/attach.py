@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Final
 
-from bench.inside.export import both
+from bench.inside.export import both, in_turn
 from bench.inside.rounds import print_round, timed
 from weft.model import Transport
 
@@ -21,7 +21,7 @@ def main() -> None:
     with both(_DEVICE, _MIB << 20, options.transport, options.address) as ways:
         for number in range(options.rounds + 1):
             measured = {}
-            for name, way in ways.items():
+            for name, way in in_turn(ways, number):
                 with timed() as watch:
                     way.attach()
                 measured[name] = watch.seconds

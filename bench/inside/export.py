@@ -1,7 +1,7 @@
 """One export and its attachment in this machine, made by weft's own code or by a shell script."""
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +93,11 @@ def both(device: Path, size: int, transport: Transport, address: str) -> Iterato
     """The two ways to the same device, to be gone one after the other."""
     with ByWeft(device, size, transport, address) as by_weft:
         yield {"weft": by_weft, "plain": ByHand(device, transport, address, VolumeId(new_id()))}
+
+
+def in_turn(ways: Mapping[str, Way], number: int) -> Sequence[tuple[str, Way]]:
+    """In a round of this number: either comes first as often as the other, for what is second finds warm caches."""
+    return list(ways.items())[:: -1 if number % 2 else 1]
 
 
 def _hand(*words: str) -> str:

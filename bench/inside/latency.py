@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from bench.inside.export import both
+from bench.inside.export import both, in_turn
 from bench.inside.rounds import print_round
 from weft.model import Transport
 
@@ -19,13 +19,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("transport", type=Transport)
     parser.add_argument("address")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--seconds", type=int, default=4)
     options = parser.parse_args()
     with both(_DEVICE, _MIB << 20, options.transport, options.address) as ways:
-        for _ in range(options.rounds):
+        for number in range(options.rounds):
             measured = {}
-            for name, way in ways.items():
+            for name, way in in_turn(ways, number):
                 measured[name] = _mean_latency(way.attach(), options.seconds)
                 way.detach()
             print_round(measured)
