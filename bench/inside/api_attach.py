@@ -7,20 +7,19 @@ import argparse
 import json
 import os
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from bench.inside.rounds import print_round, timed
+from bench.inside.rounds import print_round, timed, wait_until
 from weft.client import Client
 from weft.config import Config, ConnectorKind, load_config
 from weft.connection import NvmeofConnection, to_data
 from weft.connectors import open_connector
 from weft.errors import UnavailableError
-from weft.model import HostId, Protocol, VolumeId
+from weft.model import HostId, Protocol, Status, VolumeId
 from weft.requests import CreateAttachmentRequest, CreateVolumeRequest, HostRequest
 
 _FOLDER: Final = Path("/var/tmp/weft-bench")
@@ -121,7 +120,8 @@ def _serving(address: str) -> Iterator[Config]:
             stdout=log, stderr=log, stdin=subprocess.DEVNULL,
         )  # fmt: skip
     try:
-        _wait(Client.for_config(config))
+        client = Client.for_config(config)
+        wait_until(lambda: _is_ready(client), seconds=_SECONDS, what="weft serve with its pool", pause=0.2)
         yield config
     finally:
         process.terminate()
@@ -141,17 +141,12 @@ def _os_brick() -> Iterator[_OsBrick]:
             process.kill()
 
 
-def _wait(client: Client) -> None:
-    deadline = time.monotonic() + _SECONDS
-    while True:
-        try:
-            client.pools()
-        except UnavailableError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.2)
-        else:
-            return
+def _is_ready(client: Client) -> bool:
+    """Whether the API answers, and the pool was looked at."""
+    try:
+        return all(each.status is Status.AVAILABLE for each in client.pools())
+    except UnavailableError:
+        return False
 
 
 if __name__ == "__main__":

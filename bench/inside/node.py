@@ -35,6 +35,7 @@ from weft.ports import (
     ATTACHMENT_STATES,
     ATTACHMENTS,
     HOSTS,
+    POOL_STATES,
     POOLS,
     VOLUME_STATES,
     VOLUMES,
@@ -90,6 +91,11 @@ class BenchNode:
         finally:
             node.stop()
             target.stop()
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether the loop has written down how much room the pool has, without which no volume is made."""
+        return self.store.get(POOL_STATES, self.pool_id) is not None
 
     def wait_linked(self, count: int) -> None:
         """Until so many subsystems are shown at every portal."""

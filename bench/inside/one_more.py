@@ -4,7 +4,7 @@ import argparse
 from typing import Final
 
 from bench.inside.node import CALLER, BenchNode, bench_node
-from bench.inside.rounds import print_round, timed
+from bench.inside.rounds import print_round, timed, wait_until
 from weft.model import VolumeId
 from weft.requests import CreateAttachmentRequest, CreateVolumeRequest
 
@@ -30,6 +30,7 @@ def _measure(node: BenchNode, count: int, rounds: int) -> list[float]:
     """Each time the same volume is attached, with so many exports there."""
     with node.running():
         node.wait_linked(count)
+        wait_until(lambda: node.is_measured, seconds=_SECONDS, what="the pool's room")
         wanted = CreateVolumeRequest(name=f"one-more-than-{count}", size=1 << 30, pool_id=node.pool_id)
         volume_id = node.service.volumes.create(CALLER, wanted).volume.id
         if not node.service.wait_for_volume(CALLER, volume_id, _SECONDS):
