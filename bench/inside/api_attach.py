@@ -19,7 +19,7 @@ from weft.config import Config, ConnectorKind, load_config
 from weft.connection import NvmeofConnection, to_data
 from weft.connectors import open_connector
 from weft.errors import UnavailableError
-from weft.model import HostId, Protocol, Status, VolumeId
+from weft.model import HostId, Protocol, StateStatus, VolumeId
 from weft.requests import CreateAttachmentRequest, CreateVolumeRequest, HostRequest
 
 _FOLDER: Final = Path("/var/tmp/weft-bench")
@@ -144,7 +144,7 @@ def _os_brick() -> Iterator[_OsBrick]:
 def _is_ready(client: Client) -> bool:
     """Whether the API answers, and the pool was looked at."""
     try:
-        return all(each.status is Status.AVAILABLE for each in client.pools())
+        return all(each.status is StateStatus.AVAILABLE for each in client.pools())
     except UnavailableError:
         return False
 
