@@ -130,7 +130,7 @@ def _serving(address: str) -> Iterator[Config]:
 
 @contextmanager
 def _os_brick() -> Iterator[_OsBrick]:
-    words = ["python3", "-Wignore", str(Path(__file__).with_name("os_brick.py"))]
+    words = ["python3", "-Wignore", str(Path(__file__).with_name("brick_process.py"))]
     environment = {**os.environ, "PYTHONPATH": _OS_BRICK, "OSLO_LOCK_PATH": "/run/os-brick"}
     with subprocess.Popen(
         words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
