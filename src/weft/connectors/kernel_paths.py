@@ -16,7 +16,8 @@ from weft.model import HostIdentity
 
 _log = logging.getLogger(__name__)
 
-_PROBE_TIMEOUT: Final = 1.0
+_PROBE_TIMEOUT: Final = 4.0
+"""A SYN that is lost is sent again after 1 and after 3 s (RFC 6298)."""
 _GONE_TIMEOUT: Final = 10.0
 _END_TIMEOUT: Final = 75.0
 """The kernel gives a controller that does not answer 60 s to shut down (NVME_ADMIN_TIMEOUT)."""
