@@ -200,7 +200,7 @@ def test_the_node_says_which_hosts_had_no_key_or_a_wrong_one(node: Vm, host1: Vm
         with node.spawn(
             "/opt/weft/bin/python /root/nvmet_verbs.py < /root/asked.json > /root/told.json"
         ) as weft:
-            node.run(f"until test -e {STAYING}; do sleep 0.2; done", timeout=60)
+            node.run(f"until test -e {STAYING}; do sleep 0.5; done", timeout=240)
             with pytest.raises(CommandFailedError):
                 connect(host1, volume, node.address(), more=more)
             time.sleep(5)  # a host has three seconds to show a key
