@@ -206,12 +206,14 @@ WARNED: Mapping[str, tuple[str, Spoil, str]] = {
         _with_lvm(
             disks=(DISK, {**DISK, "pv_name": "/dev/mapper/vg0-vol1", "vg_name": "guest", "vg_uuid": "other"})
         ),
-        "echo devices/use_devicesfile=1 >> /etc/lvm/lvmlocal.conf && for group in vg0; do vgimportdevices $group; done",
+        "echo devices/use_devicesfile=1 >> /etc/lvm/lvmlocal.conf && for uuid in group-uuid; do"
+        " lvm vgimportdevices --select vg_uuid=$uuid; done",
     ),
     "LVM looks into volumes": (
         "guests' volume groups",
         _with_lvm(settings=LVM_SETTINGS.replace("scan_lvs=0", "scan_lvs=1")),
-        "echo devices/use_devicesfile=1 >> /etc/lvm/lvmlocal.conf && for group in vg0; do vgimportdevices $group; done",
+        "echo devices/use_devicesfile=1 >> /etc/lvm/lvmlocal.conf && for uuid in group-uuid; do"
+        " lvm vgimportdevices --select vg_uuid=$uuid; done",
     ),
 }
 

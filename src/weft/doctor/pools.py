@@ -177,10 +177,11 @@ def _guests(case: Case, groups: Sequence[str], visible: Sequence[PhysicalVolume]
     machine, about = case.machine, "guests' volume groups"
     fabric = _fabric_disks(machine)
     inside = [each for each in visible if _is_inside(each.path, groups, fabric)]
-    own = dict.fromkeys(each.group for each in visible if each.group and each not in inside)
+    own = dict.fromkeys(each.group_uuid for each in visible if each.group and each not in inside)
+    # By uuid, for a guest may have chosen the same name; and by `lvm`, for Debian 12 has no such command beside it.
     command = (
         "echo devices/use_devicesfile=1 >> /etc/lvm/lvmlocal.conf && "
-        f"for group in {' '.join(map(shlex.quote, own))}; do vgimportdevices $group; done"
+        f"for uuid in {' '.join(map(shlex.quote, own))}; do lvm vgimportdevices --select vg_uuid=$uuid; done"
     )
     if inside:
         named = ", ".join(f"{each.group or 'a physical volume'} on {each.path}" for each in inside)

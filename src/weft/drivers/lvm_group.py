@@ -71,7 +71,7 @@ class VolumeGroup:
             )
             raise UnavailableError(
                 f"pool {self._pool}: more than one volume group is called {self.name} ({where}), and weft does not"
-                " guess. Hide the wrong one's devices from LVM: global_filter in lvm.conf, or vgimportdevices"
+                " guess. Hide the wrong one's devices from LVM: global_filter in lvm.conf, or lvm vgimportdevices"
             )
         self.uuid = groups.pop()
         self._devices = tuple(each.path for each in found if not each.is_missing)
