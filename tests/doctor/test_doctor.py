@@ -185,6 +185,11 @@ def test_what_is_missing_on_a_storage_node_comes_with_the_command_that_mends_it(
     assert not report.fit
 
 
+USE_DEVICES_FILE = (
+    "echo devices/use_devicesfile=1 >> /etc/lvm/lvmlocal.conf && for uuid in group-uuid; do"
+    " lvm vgimportdevices --select vg_uuid=$uuid; done"
+)
+
 WARNED: Mapping[str, tuple[str, Spoil, str]] = {
     "nearly full": (
         "pool fast",
@@ -206,14 +211,12 @@ WARNED: Mapping[str, tuple[str, Spoil, str]] = {
         _with_lvm(
             disks=(DISK, {**DISK, "pv_name": "/dev/mapper/vg0-vol1", "vg_name": "guest", "vg_uuid": "other"})
         ),
-        "echo devices/use_devicesfile=1 >> /etc/lvm/lvmlocal.conf && for uuid in group-uuid; do"
-        " lvm vgimportdevices --select vg_uuid=$uuid; done",
+        USE_DEVICES_FILE,
     ),
     "LVM looks into volumes": (
         "guests' volume groups",
         _with_lvm(settings=LVM_SETTINGS.replace("scan_lvs=0", "scan_lvs=1")),
-        "echo devices/use_devicesfile=1 >> /etc/lvm/lvmlocal.conf && for uuid in group-uuid; do"
-        " lvm vgimportdevices --select vg_uuid=$uuid; done",
+        USE_DEVICES_FILE,
     ),
 }
 
