@@ -1,7 +1,7 @@
 # weft's menu. The work is done by scripts/; `make` alone lists what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-fast test-full test-chroot test-lab bench-lab lab lab-demo lab-shell format lock wheel clean
+.PHONY: help setup demo check test test-fast test-full lab lab-shell lab-demo test-lab bench-lab test-chroot format lock wheel clean
 
 help: ## list these targets
 	@echo "weft: block volumes over NVMe fabrics. Two commands show everything: make demo, make test"

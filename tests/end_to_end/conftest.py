@@ -28,7 +28,7 @@ def weft() -> Iterator[WeftUnderDemo]:
 
 @pytest.fixture
 def weft_with_fuse(weft: WeftUnderDemo) -> WeftUnderDemo:
-    reason = weft.status()["fuse"]["reason"]
+    reason = weft.status()["attaching"]["reason"]
     if reason:
         pytest.skip(f"no FUSE for user {os.geteuid()} here: {reason}")
     return weft
