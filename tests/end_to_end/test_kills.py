@@ -108,7 +108,7 @@ def test_a_killed_attachment_is_made_anew_and_detached_without_traces(weft_with_
     assert len(processes) == 1
     volume.close_devices()
     os.kill(processes[0], signal.SIGKILL)
-    assert any("has died: attach the volume again" in each for each in weft.status()["problems"])
+    assert any("which is lost: attach it again" in each for each in weft.status()["problems"])
     volume = AttachedByPath(weft, "data")
     volume.attach()
     assert volume.device().read(0, 4) == b"kept"
