@@ -24,7 +24,7 @@ from lab.vm import Vm
 from weft.client import Client
 from weft.connection import NvmeofConnection
 from weft.errors import UnavailableError
-from weft.model import GIB, HostId, Initiator, Protocol
+from weft.model import GIB, HostId, Initiator, Protocol, StateStatus
 from weft.requests import CreateAttachmentRequest, CreateTokenRequest, CreateVolumeRequest, HostRequest
 from weft.tls import pin_of
 from weft.views import AttachmentView, VolumeView
@@ -103,17 +103,12 @@ class StorageNode:
         self.vm.run(["systemctl", "kill", "--kill-who=main", "--signal=KILL", "weft"])
 
     def wait(self, timeout: float = _START_SECONDS) -> None:
-        """Until the API answers. Raises LabError with the end of weft's log after timeout seconds."""
+        """Until the API answers and volumes can be made. Raises LabError with weft's log after timeout seconds."""
         deadline = time.monotonic() + timeout
-        while True:
-            try:
-                self.client.pools()
-            except UnavailableError as error:
-                if time.monotonic() > deadline:
-                    raise LabError(f"weft on {self.vm.name} does not answer: {error}\n{self.log()}") from None
-                time.sleep(0.5)
-            else:
-                return
+        while (reason := self._why_not_ready()) is not None:
+            if time.monotonic() > deadline:
+                raise LabError(f"weft on {self.vm.name} is not ready: {reason}\n{self.log()}")
+            time.sleep(0.5)
 
     def log(self, lines: int = 50) -> str:
         """The last lines that weft wrote to the journal."""
@@ -204,6 +199,20 @@ class StorageNode:
         return json.loads(self.vm.run(["weft", "status", "--json"], _COMMAND_SECONDS, check=False).stdout)
 
     # --- inside
+
+    def _why_not_ready(self) -> str | None:
+        try:
+            pools = self.client.pools()
+        except UnavailableError as error:
+            return str(error)
+        return next(
+            (
+                f"pool {each.pool.name}: {each.reason}"
+                for each in pools
+                if each.status is not StateStatus.AVAILABLE
+            ),
+            None,
+        )
 
     def _make_volume_group(self) -> None:
         disks = " ".join(self.vm.disks[: self.setup.disks])
