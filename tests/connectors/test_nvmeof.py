@@ -182,7 +182,7 @@ def test_a_volume_whose_added_path_fails_stays_attached(setting: Setting) -> Non
 
 
 def test_without_native_multipath_one_path_is_made(setting: Setting) -> None:
-    setting.kernel.set_multipath("N")
+    setting.kernel.multipath = False
     connection = setting.new_volume()
     path = setting.connector.attach(connection)
     assert setting.connector.attach(connection) == path

@@ -23,12 +23,13 @@ class KilledError(BaseException):
 class FakeKernel:
     """volumes: by subsystem NQN, what is behind it. failing: portals that answer with an error.
 
-    kill_at: the number of the step, from 1 on, before which the process is killed.
+    multipath: whether it is native. kill_at: the number of the step, from 1 on, before which the process is killed.
     """
 
     root: Path
     volumes: dict[str, VolumeId] = field(default_factory=dict)
     failing: dict[NvmeofPortal, WeftError] = field(default_factory=dict)
+    multipath: bool = True
     kill_at: int = 0
     steps: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -43,10 +44,6 @@ class FakeKernel:
         ):
             (self.root / directory).mkdir(parents=True)
         (self.root / "proc/self/mountinfo").write_text("")
-        self.set_multipath("Y")
-
-    def set_multipath(self, value: str) -> None:
-        (self.root / "sys/module/nvme_core/parameters/multipath").write_text(f"{value}\n")
 
     def step(self) -> None:
         self.steps += 1
@@ -57,6 +54,9 @@ class FakeKernel:
         self.kill_at, self.steps = 0, 0
 
     def add_controller(self, request: ConnectRequest) -> str:
+        """The first one loads nvme_core, and with it comes its parameter."""
+        parameter = self.root / "sys/module/nvme_core/parameters/multipath"
+        parameter.write_text("Y\n" if self.multipath else "N\n")
         directory = self.root / "sys/class/nvme"
         number = next(each for each in range(100) if not (directory / f"nvme{each}").exists())
         made = directory / f"nvme{number}"

@@ -1,6 +1,7 @@
 """What tests of hosts share: an export made by plain writes to configfs on the node, and weft's connector on the host."""
 
 import json
+import sys
 
 from lab import Vm
 from weft.connection import NvmeofConnection, NvmeofPortal
@@ -48,7 +49,9 @@ else:
 
 def connector(host: Vm, verb: str, data: dict[str, object] | None = None) -> str:
     command = ["/opt/weft/bin/python", "-c", _CONNECTOR, verb]
-    return host.run(command, timeout=120, stdin=json.dumps(data or {})).stdout.strip()
+    done = host.run(command, timeout=120, stdin=json.dumps(data or {}))
+    sys.stderr.write(done.stderr)  # warnings, for the report of a test that fails
+    return done.stdout.strip()
 
 
 def export(node: Vm, host: Vm, portals: tuple[NvmeofPortal, ...]) -> NvmeofConnection:

@@ -65,8 +65,7 @@ class KernelPaths:
         """
         self._wait_for_ending(connection.nqn, identity.nqn)
         existing = self.of(connection.nqn, identity.nqn)
-        several = self._sysfs.native_multipath()
-        if existing and not several:
+        if existing and not self._sysfs.native_multipath():
             return
         stale = self._stale(connection, existing)
         there = {each.portal for each in existing if each not in stale}
@@ -95,7 +94,9 @@ class KernelPaths:
                 failures[portal] = error
                 continue
             works = True
-            if not several:
+            if (
+                not self._sysfs.native_multipath()
+            ):  # asked here: the first connection may have loaded the module
                 break
         if failures and not works:
             raise _most_telling(failures)
