@@ -53,7 +53,7 @@ lab_suite() {
     printf '\n== lab\n'
     reason=$({ .venv/bin/python -m lab build >&3 3>&-; } 2>&1 </dev/null)
     case $? in
-        0) suite lab 90m "lab and not lab_full" ;;
+        0) suite lab 50m "lab and not lab_full" ;;
         77) rows+=("  lab          not run: ${reason#lab: }") ;;
         *)
             printf '%s\n' "$reason"

@@ -171,6 +171,7 @@ def test_every_volume_is_back_after_a_power_cut_while_its_host_never_stops_tryin
     creates = [each.create(identity(host1)[0]) for each in volumes]
     verbs(node, *creates)
     devices = [connect(host1, each, node.address()) for each in volumes]
+    mark = host1.kernel_log_mark()
     node.kill()
     node.start()
     # The last volume comes late: until then no portal may listen.
@@ -182,7 +183,7 @@ def test_every_volume_is_back_after_a_power_cut_while_its_host_never_stops_tryin
     assert all(each["complete"] for each in second["exports"].values())
     for device in devices:
         host1.run(f"dd if=/dev/zero of={device} bs=4k count=1 oflag=direct status=none", timeout=120)
-    assert "Removing controller" not in host1.run("dmesg").stdout
+    assert "Removing controller" not in host1.kernel_log(mark)
     for each in volumes:
         disconnect(host1, each)
     verbs(node, *(["remove", each.id] for each in volumes))
