@@ -91,9 +91,11 @@ def prepare(session: Session, *, name: str, devices: tuple[Path, ...], erase: tu
 
 def _prepared(section: PoolSection, done: "Prepared") -> str:
     steps = []
+    if done.erased:
+        steps.append(f"erased {', '.join(str(each) for each in done.erased)}")
     if done.added:
         steps.append(f"{'made' if done.made_group else 'extended'} volume group {section.volume_group}")
         steps[-1] += f" with {', '.join(str(each) for each in done.added)}"
     if done.made_thin_pool:
         steps.append(f"made thin pool {section.volume_group}/{section.thin_pool}")
-    return f"Pool {section.name} is ready: {' and '.join(steps) or 'all of it was there'}."
+    return f"Pool {section.name} is ready: {', '.join(steps) or 'all of it was there'}."

@@ -27,6 +27,15 @@ _ZEROES = bytes(_COPY_PIECE)
 _MEDIUM = frozenset({errno.EIO, errno.EREMOTEIO, errno.ENODATA, errno.EILSEQ})
 
 
+def can_be_claimed(path: Path) -> bool:
+    """Whether nobody holds a device for himself, as an export or a mount does; who just looks into it does not count."""
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
 def zero(path: Path, progress: Progress, *, start: int = 0) -> None:
     """Zero a device from start to its end. Raises ConflictError when somebody uses the device."""
     with _opened(path, os.O_RDWR | os.O_EXCL) as device, _told(path):

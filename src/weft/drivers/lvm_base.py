@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 
+from weft.drivers.block_device import can_be_claimed
 from weft.drivers.lvm_group import VolumeGroup
 from weft.drivers.lvm_names import (
     device_mapper_name,
@@ -141,6 +142,10 @@ class LvmDriver(ABC):
         for each in found:
             self._check_whole(each)
         self._group.activate([each.name for each in found if not each.is_active])
+
+    def _is_used(self, found: LogicalVolume) -> bool:
+        """Whether an export or a mount holds it. Open alone says nothing: udev looks into what was just written."""
+        return found.is_open and not can_be_claimed(self._devices / found.name)
 
     def _check_whole(self, found: LogicalVolume) -> None:
         if found.is_partial:

@@ -144,7 +144,7 @@ class ThickDriver(LvmDriver):
         found = self._report_around(volume.id)
         present = self._existing_volume(volume.id, found)
         kept = self._readable_snapshot(snapshot, found)
-        if present.is_open:
+        if self._is_used(present):
             raise ConflictError(f"volume {volume.id} is in use and cannot be reverted; detach it first")
         if present.size < volume.size:
             self._extend(volume, present, found)
@@ -207,7 +207,7 @@ class ThickDriver(LvmDriver):
     def _extend(self, volume: Volume, present: LogicalVolume, found: Mapping[str, LogicalVolume]) -> None:
         """Zero room under another name, and have the volume take over these very extents."""
         has_snapshots = any(each.origin == present.name for each in found.values())
-        if has_snapshots and present.is_open:
+        if has_snapshots and self._is_used(present):
             raise ConflictError(
                 f"volume {volume.id} has snapshots, and LVM grows such a volume only while nobody uses it: delete"
                 " its snapshots or detach it first"
@@ -260,7 +260,7 @@ class ThickDriver(LvmDriver):
                 self._discard(found[name])
 
     def _discard(self, present: LogicalVolume) -> None:
-        if present.is_open:
+        if self._is_used(present):
             raise ConflictError(f"{self._group.name}/{present.name} is in use; detach it first")
         tombstone = deleted_name(present.name)
         if present.origin:

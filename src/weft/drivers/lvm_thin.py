@@ -134,7 +134,7 @@ class ThinDriver(LvmDriver):
         found = self._mended(volume.id, self._look_before_making(volume.id, snapshot))
         present = self._existing_volume(volume.id, found)
         kept = self._existing_snapshot(snapshot, found)
-        if present.is_open:
+        if self._is_used(present):
             raise ConflictError(f"volume {volume.id} is in use and cannot be reverted; detach it first")
         size = max(present.size, volume.size, kept.size)
         self._make_of(volume, snapshot_name(snapshot.id), kept.size, size, found)
