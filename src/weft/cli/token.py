@@ -30,7 +30,7 @@ def token() -> None:
     short_help="Make a token for another machine.",
     examples=(
         "weft token create web1 --host web1",
-        "weft token create backup --expires 30 --quiet | install -m 600 /dev/stdin backup.token",
+        "weft token create backup --quiet | install -m 600 /dev/stdin my.token",
     ),
 )
 @click.argument("name")
