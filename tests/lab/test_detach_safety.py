@@ -13,6 +13,8 @@ from lab.world import Host, NodeSetup, StorageNode
 from weft.connection import NvmeofConnection
 from weft.model import GIB
 
+pytestmark = pytest.mark.lab_full
+
 Record = Callable[[str, object], None]
 
 PORTALS = ("10.77.0.1:4420", "10.77.1.1:4420")

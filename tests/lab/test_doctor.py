@@ -8,7 +8,8 @@ import pytest
 
 from lab import Lab, Vm
 
-pytestmark = pytest.mark.timeout(1500)  # four examinations, each of which loads all of weft in a slow VM
+# Four examinations, each of which loads all of weft in a slow VM.
+pytestmark = [pytest.mark.timeout(1500), pytest.mark.lab_full]
 
 CONFIG = """
 [target]

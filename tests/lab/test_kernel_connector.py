@@ -12,7 +12,7 @@ from lab.io import VerifyingFio
 from weft.connection import NvmeofPortal, to_data
 from weft.model import Transport
 
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.lab_full]
 
 PAUSE = 30.0
 """Seconds. A silently cut path is noticed after the keep-alive of 5 s and a half; emulated machines take their time."""
