@@ -26,7 +26,7 @@ _SECONDS = 3600
 _RUN = f"""
 cd {_FOLDER}
 export PYTHONPATH={_FOLDER}/tools:{_FOLDER}/tests WEFT_TEST_LVM_DEVICES=%s
-exec /opt/weft/bin/python -m pytest -p no:cacheprovider -o timeout={_SECONDS} -q -k %s tests/contract
+exec /opt/weft/bin/python -m pytest -p no:cacheprovider -o timeout={_SECONDS} -q -k %s tests/contract/test_volume_driver_contract.py tests/contract/test_lvm_failures.py
 """
 
 
