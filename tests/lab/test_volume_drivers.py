@@ -62,7 +62,11 @@ def _without_caches(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
 @pytest.mark.parametrize(
     "chosen",
     [
-        pytest.param("lvm and (from_a_snapshot_has or after_a_deleted or keeps_the_size)", id="content"),
+        pytest.param(
+            "lvm and (from_a_snapshot_has or after_a_deleted or keeps_the_size)",
+            id="content",
+            marks=pytest.mark.lab_full,
+        ),
         pytest.param("lvm-thin", id="thin", marks=pytest.mark.lab_full),
         pytest.param("lvm-thick", id="thick", marks=pytest.mark.lab_full),
     ],
