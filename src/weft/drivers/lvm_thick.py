@@ -3,7 +3,7 @@
 Nobody reads what others have written, whoever used the disks before: the room of a volume, and of its growth, is
 zeroed under another name before the volume has it. And nothing that a tenant has written stays: what is deleted gets
 a tombstone's name, is zeroed, and only then gives its room back. Both take their time, and both go on where the row
-that asks for them is looked at again; see docs/decisions/0008-thick-volumes-are-zeroed-twice.md.
+that asks for them is looked at again; see docs/decisions/0012-thick-volumes-are-zeroed-twice.md.
 
 Snapshots are LVM's COW snapshots, with room for the whole volume, so that none can overflow.
 """
