@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import Lab, LabUnavailableError, Vm, clean
+from lab import Lab, LabError, LabUnavailableError, Vm, clean
 
 _HERE = Path(__file__).parent
 _LOG_LINES = 200
@@ -73,7 +73,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A failed test's report has what the VMs' kernels said during it."""
+    """A failed test's report has what the VMs' kernels said during it, and the last words of weft's service."""
     report = yield
     running = item.config.stash.get(_LAB, None)
     if report.failed and running is not None:
@@ -81,4 +81,13 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         for vm in running.vms.values():
             lines = vm.kernel_log(marks.get(vm.name, 0)).splitlines()[-_LOG_LINES:]
             report.sections.append((f"kernel of {vm.name}", "\n".join(lines)))
+            report.sections.append((f"weft on {vm.name}", _journal(vm)))
     return report
+
+
+def _journal(vm: Vm) -> str:
+    """What weft wrote last, or why that can't be read: a test may leave a VM dead, hung or cut off."""
+    try:
+        return vm.run(f"journalctl --unit weft --no-pager --output short | tail -n {_LOG_LINES}", 30).stdout
+    except LabError as error:
+        return str(error)
