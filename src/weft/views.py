@@ -1,6 +1,6 @@
 """Resources as a client sees them: what is wanted and what was found, put together.
 
-The service makes them, wire.py writes and reads them, client.py returns them. Sizes are bytes.
+The service makes them, weft.wire writes and reads them, weft.client returns them. Sizes are bytes.
 """
 
 from dataclasses import dataclass, field

@@ -1,24 +1,12 @@
-"""A typed client of the API: takes weft.requests, returns views and the model, raises the service's own errors."""
+"""The verbs of the API: what each one is called with, and what its answer is read as."""
 
-import http.client
-import math
-import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import quote, urlencode
 
+from weft.client.calls import Answer, Api
 from weft.config import Config
-from weft.endpoint import parse_endpoint
-from weft.errors import (
-    DataError,
-    InvalidValueError,
-    NotFoundError,
-    PermissionDeniedError,
-    UnauthenticatedError,
-    UnavailableError,
-    WeftError,
-)
+from weft.errors import InvalidValueError, NotFoundError
 from weft.login import load_login
 from weft.model import (
     AttachmentId,
@@ -56,7 +44,6 @@ from weft.views import (
 )
 from weft.wire.attachments import AttachmentBody, AttachmentResource, UpdateAttachmentBody
 from weft.wire.codec import decode_reply, encode
-from weft.wire.errors import ErrorObject
 from weft.wire.host_secrets import HeldSecrets, HostSecretsBody
 from weft.wire.hosts import HostBody, HostResource
 from weft.wire.pools import PoolResource
@@ -71,7 +58,6 @@ ReplyT = TypeVar("ReplyT")
 
 _ROOT = "v1beta"
 _EVERYTHING = "1000000"
-_LARGEST_REPLY = 256 * 2**20
 _VOLUMES = "block/volumes"
 _SNAPSHOTS = "block/snapshots"
 _ATTACHMENTS = "block/attachments"
@@ -105,11 +91,8 @@ class Client:
         pin: str | None = None,
         timeout: float = 30.0,
     ) -> None:
-        self.endpoint = endpoint
         self.tenant_id = tenant_id
-        self._address = parse_endpoint(endpoint, pin)
-        self._token = None if token is None else _checked_token(token)
-        self._timeout = timeout
+        self._api = Api(endpoint, token=token, pin=pin, timeout=timeout)
 
     @classmethod
     def for_config(
@@ -138,7 +121,7 @@ class Client:
 
     def api_versions(self) -> list[str]:
         """The versions of the API that the endpoint offers; also a cheap way to see that it is there."""
-        return [each.name for each in decode_reply(self._call("GET", "/").body, list[VersionObject])]
+        return [each.name for each in decode_reply(self._api.call("GET", "/").body, list[VersionObject])]
 
     # -- volumes ----------------------------------------------------------------------------------------------
 
@@ -340,82 +323,11 @@ class Client:
             return True
         return False
 
-    def _request(self, method: str, path: str, body: bytes | None = None, wait: float = 0.0) -> "_Answer":
-        return self._call(method, f"/{_ROOT}/{quote(self.tenant_id, safe='')}/{path}", body, wait)
-
-    def _call(self, method: str, path: str, body: bytes | None = None, wait: float = 0.0) -> "_Answer":
-        patience = self._timeout + max(wait, 0.0)
-        connection = self._address.connection(patience)
-        try:
-            connection.request(method, path, body, self._headers(wait))
-            response = connection.getresponse()
-            answer = response.read(_LARGEST_REPLY + 1)
-        except TimeoutError:
-            raise UnavailableError(
-                f"weft serve at {self.endpoint} did not answer within {patience:g} s; see its log"
-            ) from None
-        except (OSError, http.client.HTTPException) as error:
-            raise self._unreachable(error) from None
-        finally:
-            connection.close()
-        if len(answer) > _LARGEST_REPLY:
-            raise DataError(f"{self.endpoint} answered more than {_LARGEST_REPLY} bytes to {method} {path}")
-        if response.length:
-            raise self._unreachable(http.client.IncompleteRead(answer, response.length))
-        if response.status >= http.client.BAD_REQUEST:
-            raise _error(response.status, answer)
-        return _Answer(answer, waited="Preference-Applied" in response.headers)
-
-    def _headers(self, wait: float) -> dict[str, str]:
-        headers = {"Content-Type": "application/json", "Connection": "close"}
-        if self._token is not None:
-            headers["Authorization"] = f"Bearer {self._token}"
-        if wait > 0:
-            headers["Prefer"] = f"wait={math.ceil(wait)}"
-        return headers
-
-    def _unreachable(self, error: Exception) -> WeftError:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return UnauthenticatedError(
-                f"no authority that this system trusts vouches for {self.endpoint} ({error.verify_message}); `weft login"
-                f" {self.endpoint}` shows its fingerprint and keeps it"
-            )
-        if isinstance(error, FileNotFoundError | ConnectionRefusedError):
-            remedy = "start it with `weft serve`" if self._address.socket else "start it there"
-            return UnavailableError(f"weft serve is not running at {self.endpoint}; {remedy}")
-        if isinstance(error, PermissionError):
-            return PermissionDeniedError(
-                f"{self.endpoint} belongs to another user, and only its owner may use it"
-            )
-        return UnavailableError(f"the connection to weft serve at {self.endpoint} failed: {error!r}")
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """waited: the server did as `Prefer: wait` asked."""
-
-    body: bytes
-    waited: bool
-
-
-def _checked_token(token: str) -> str:
-    """The token without the line end that its file has. What is wrong with it is not told: it is a secret."""
-    token = token.strip()
-    if not token or not token.isascii() or not token.isprintable():
-        raise InvalidValueError("token", "must be printable ASCII characters, and at least one")
-    return token
+    def _request(self, method: str, path: str, body: bytes | None = None, wait: float = 0.0) -> Answer:
+        return self._api.call(method, f"/{_ROOT}/{quote(self.tenant_id, safe='')}/{path}", body, wait)
 
 
 def _path(collection: str, row_id: str, *rest: str) -> str:
     if not row_id or "/" in row_id:  # a server decodes %2F before it looks at the path
         raise InvalidValueError("id", "must not be empty or hold a slash")
     return "/".join([collection, *(quote(each, safe="") for each in (row_id, *rest))])
-
-
-def _error(status: int, body: bytes) -> WeftError:
-    try:
-        return decode_reply(body, ErrorObject).error()
-    except DataError:
-        return UnavailableError(
-            f"something other than weft serve answered with HTTP status {status}; is the endpoint right?"
-        )
