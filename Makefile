@@ -1,7 +1,7 @@
 # weft's menu. The work is done by scripts/; `make` alone lists what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-fast test-full lab lab-shell lab-demo test-lab bench-lab test-chroot format lock wheel clean
+.PHONY: help setup demo check test test-fast test-full lab lab-shell lab-demo test-lab bench-lab test-chroot check-ansible format lock wheel clean
 
 help: ## list these targets
 	@echo "weft: block volumes over NVMe fabrics. Two commands show everything: make demo, make test"
@@ -55,6 +55,10 @@ bench-lab: ## what weft must reach on the real kernel, as ratios, in the VM lab 
 test-chroot: ## as root: the two commands for a newcomer, in bare Debian 12 and 13 systems; ARGS="trixie" for one
 	@scripts/chroot-test.sh $(ARGS)
 
+check-ansible: ## the Ansible collection: ansible-lint by its rules for production, and ansible-test sanity
+	@scripts/ansible.sh lint
+	@scripts/ansible.sh sanity
+
 format: ## format the code, and mend what the linter can mend by itself
 	@scripts/setup.sh --quiet
 	@.venv/bin/python -m ruff check --fix-only --quiet .
@@ -70,5 +74,5 @@ wheel: ## build the wheel and the source archive into dist/
 	@.venv/bin/python -m hatchling build
 
 clean: ## remove everything that the other targets made
-	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf .venv .venv-ansible build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name .git -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +

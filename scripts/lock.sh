@@ -18,20 +18,23 @@ if [ -z "$uv" ]; then
     uv=$tools/bin/uv
 fi
 
-# compile OUTPUT ARGUMENT...
+# compile OUTPUT ARGUMENT...    the arguments say of what
 compile() {
     output=$1
     shift
-    "$uv" pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+    "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes \
         --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command 'make lock' \
         --output-file "$output" "$@"
 }
 
-compile requirements/runtime.txt "$@"
-compile requirements/dev.txt --group dev --constraints requirements/runtime.txt "$@"
+compile requirements/runtime.txt pyproject.toml "$@"
+compile requirements/ansible.txt --group ansible "$@"
+compile requirements/dev.txt pyproject.toml --group dev --constraints requirements/runtime.txt "$@"
 for version in 3.11 3.12 3.13 3.14; do
-    "$uv" pip install --quiet --dry-run --target "${TMPDIR:-/tmp}/weft-lock" --python-version "$version" \
-        --only-binary :all: --require-hashes --requirements requirements/dev.txt ||
-        die "Python $version lacks a wheel for one of the pinned packages."
+    for file in dev ansible; do
+        "$uv" pip install --quiet --dry-run --target "${TMPDIR:-/tmp}/weft-lock" --python-version "$version" \
+            --only-binary :all: --require-hashes --requirements "requirements/$file.txt" ||
+            die "Python $version lacks a wheel for one of the packages that requirements/$file.txt pins."
+    done
 done
-say "Pinned: requirements/runtime.txt and requirements/dev.txt, with a wheel for each of Python 3.11 to 3.14"
+say "Pinned: requirements/runtime.txt, dev.txt and ansible.txt, with a wheel for each of Python 3.11 to 3.14"

@@ -9,7 +9,7 @@ import pytest
 import weft
 
 ROOT = Path(__file__).parents[2]
-FILES = ["runtime.txt", "dev.txt"]
+FILES = ["runtime.txt", "dev.txt", "ansible.txt"]
 
 
 def pinned(file: str) -> dict[str, tuple[str, int]]:
@@ -39,6 +39,7 @@ def project() -> dict[str, list[str]]:
         "dev.txt": table["project"]["dependencies"]
         + table["dependency-groups"]["dev"]
         + table["build-system"]["requires"],
+        "ansible.txt": table["dependency-groups"]["ansible"],
         "version": [table["project"]["version"]],
     }
 
