@@ -143,6 +143,18 @@ def test_a_volume_whose_file_is_open_stays_attached(weft: Cli) -> None:
 
 
 @needs_fuse
+def test_a_host_that_is_cut_off_while_it_uses_a_volume_can_clear_up(weft: Cli) -> None:
+    path = Path(weft.ok("attach", "data", "-q").stdout.strip())
+    (host,) = weft.ok("host", "list", "-q").stdout.split()
+    weft.ok("attachment", "delete", "data", "--host", host)
+    with pytest.raises(OSError, match="Input/output error"):
+        path.read_bytes()
+    assert weft.ok("attachment", "list", "-q").stdout == ""
+    weft.ok("detach", "data", "--force")
+    assert not path.exists()
+
+
+@needs_fuse
 def test_without_the_api_a_volume_is_detached_by_its_id_or_path_and_the_rest_later(
     installation: Installation, weft: Cli
 ) -> None:

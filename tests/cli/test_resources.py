@@ -4,6 +4,7 @@ from api.world import World
 from cli.runner import Cli
 from weft.cli.exits import ExitCode
 from weft.cli.this_host import host_name, register_this_host
+from weft.errors import UnavailableError
 from weft.model import GIB, Initiator, Protocol
 from weft.names import check_host_name, host_nqn, new_id
 
@@ -38,6 +39,39 @@ def test_attachments_are_listed_and_shown_by_volume_and_host(world: World, cli: 
     assert cli.ok("attachment", "show", of_h2["id"], "--json").json == of_h2
     assert cli("attachment", "show", "data").exit_code == ExitCode.USAGE
     assert cli.ok("attachment", "list", "--status", "deleting", "-q").stdout == ""
+
+
+def test_a_host_that_is_named_is_cut_off_and_the_others_keep_the_volume(world: World, cli: Cli) -> None:
+    volume_id = world.volume("data", multi_attach=True).volume.id
+    _, second = (world.attachment(volume_id, world.host(name)).attachment for name in ("h1", "h2"))
+    for unclear in ("data", volume_id):
+        assert cli("attachment", "delete", unclear, "--yes").exit_code == ExitCode.USAGE
+    ran = cli.ok("attachment", "delete", "data", "--host", "h1")
+    assert ran.stdout.startswith("host h1 is cut off from volume data; if it still uses it, its I/O fails")
+    for unclear in ("data", volume_id):
+        assert "--host" in cli("attachment", "delete", unclear, "--yes").stderr
+    assert cli.ok("attachment", "list", "-q").stdout == f"{second.id}\n"
+    assert cli("attachment", "delete", "data", "--host", "h1").exit_code == ExitCode.NOT_FOUND
+    assert cli.ok("attachment", "delete", second.id, "--json").json == {
+        "attachment_id": second.id,
+        "volume_id": volume_id,
+        "host_id": second.host_id,
+        "deleted": True,
+    }
+    assert cli.ok("volume", "delete", "data").stdout == "deleted data\n"
+
+
+def test_a_host_counts_as_cut_off_only_once_the_node_has_done_it(world: World, cli: Cli) -> None:
+    world.attachment(world.volume("data").volume.id, world.host("h1"))
+    delete = ("attachment", "delete", "data", "--host", "h1")
+    world.target.plan.fail("target.unbind", UnavailableError("the target does not answer"), times=1000)
+    waited = cli(*delete, "--wait", "0.5")
+    assert (waited.exit_code, waited.stdout) == (ExitCode.NOT_SETTLED, "")
+    assert "the target does not answer" in waited.stderr
+    assert cli.ok(*delete, "--wait", "0").stdout.startswith("host h1 is being cut off from volume data")
+    assert cli.ok(*delete, "--wait", "0", "--json").json["deleted"] is False
+    world.target.plan.clear()
+    assert cli.ok(*delete, "--json").json["deleted"] is True
 
 
 def test_a_host_is_registered_listed_and_forgotten(world: World, cli: Cli) -> None:

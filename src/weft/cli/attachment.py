@@ -3,11 +3,13 @@
 import click
 
 from weft.cli import kinds
+from weft.cli.admission import withdraw
 from weft.cli.commands import Group
-from weft.cli.options import host_names, status_option, volume_names
+from weft.cli.options import confirm, host_names, status_option, volume_names, yes_option
 from weft.cli.output import Kind
 from weft.cli.resolve import find_host, find_volume, is_id
 from weft.cli.session import Session
+from weft.cli.waiting import Deadline, wait_option
 from weft.client import Client
 from weft.errors import NotFoundError
 from weft.model import AttachmentId, Status
@@ -16,7 +18,7 @@ from weft.views import AttachmentView
 
 @click.group(cls=Group, examples=("weft attachment list",))
 def attachment() -> None:
-    """See which host may use which volume, and how it gets there."""
+    """See which host may use which volume and how it gets there, and cut a host off."""
 
 
 @attachment.command("list", examples=("weft attachment list", "weft attachment list --volume data --json"))
@@ -48,6 +50,50 @@ def show(session: Session, *, attachment: str, host: str | None, secrets: bool) 
     if secrets:
         view = client.attachment(view.attachment.id, secrets=True)
     session.output.one(attachments_kind(client), view)
+
+
+@attachment.command(
+    "delete",
+    short_help="Cut a host off from a volume, whether it has detached or not.",
+    examples=(
+        "weft attachment delete data --host web1",
+        "weft attachment delete data --host web1 --yes --json",
+    ),
+)
+@click.argument("attachment", metavar="ATTACHMENT|VOLUME", shell_complete=volume_names)
+@click.option("--host", shell_complete=host_names, help="The host to cut off; needed with a VOLUME.")
+@yes_option
+@wait_option
+@click.pass_obj
+def delete(session: Session, *, attachment: str, host: str | None, yes: bool, wait: float) -> None:
+    """Cut a host off from a volume, whether it has detached or not.
+
+    For a host that is dead or out of reach; on any other, `weft detach VOLUME` loses nothing. Once this has succeeded
+    not a byte of the host reaches the volume any more, and another host can have it.
+
+    A host that still uses the volume loses what it has not flushed. Its I/O fails when it tries to connect again,
+    mostly within seconds (with Linux 6.1 it waits until ctrl_loss_tmo instead); `weft detach VOLUME --force` there
+    clears up. Other hosts of the volume go on, after a pause of a second or two.
+    """
+    client, deadline = session.client, Deadline.after(wait)
+    view = _find(client, attachment, host)
+    if host is None and view.attachment.id != attachment:
+        raise click.UsageError(f"name with --host which host is to lose volume {attachment}")
+    volume = client.volume(view.attachment.volume_id).volume
+    name = client.host(view.attachment.host_id).name
+    confirm(f"Cut host {name} off from volume {volume.name}, with what it has not flushed?", yes=yes)
+    with session.output.busy(f"cutting host {name} off from volume {volume.name}"):
+        gone = withdraw(client, view, volume, deadline)
+    session.output.result(
+        {
+            "attachment_id": view.attachment.id,
+            "volume_id": volume.id,
+            "host_id": view.attachment.host_id,
+            "deleted": gone,
+        },
+        f"host {name} is {'' if gone else 'being '}cut off from volume {volume.name}; if it still uses it, its I/O"
+        f" fails: `weft detach {volume.name} --force` there clears up",
+    )
 
 
 def attachments_kind(client: Client) -> Kind[AttachmentView]:

@@ -22,7 +22,10 @@ SECTIONS = {
     "This host": {
         "attach": ("weft.cli.attach:attach", "Attach a volume to this host; prints its path."),
         "detach": ("weft.cli.attach:detach", "Detach a volume from this host."),
-        "attachment": ("weft.cli.attachment:attachment", "See which host may use which volume."),
+        "attachment": (
+            "weft.cli.attachment:attachment",
+            "See which host may use which volume; cut a host off.",
+        ),
         "host": ("weft.cli.host:host", "Register and list the hosts that may attach volumes."),
         "login": ("weft.cli.login:login", "Use the node at URL from this machine."),
         "logout": ("weft.cli.login:logout", "Use this machine's own node again."),
