@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from control.control_plane import make_pool
 from weft.control.requirements import Requirement, parse_requirement, requirements
 from weft.control.schedule import PlacementRequest, choose
-from weft.errors import InvalidValueError, NoSpaceError
+from weft.errors import InvalidValueError, NoSpaceError, UnavailableError
 from weft.model import GIB, PoolId, Protocol, StateStatus
 from weft.views import PoolView
 
@@ -79,14 +79,16 @@ def test_a_pool_that_does_not_fit_is_passed_over_with_the_reason(
         choose([unfit], asked)
 
 
-def test_a_pool_that_is_not_available_gets_no_volume() -> None:
+def test_a_pool_that_is_not_available_gets_no_volume_and_its_client_may_try_again() -> None:
     for status, reason in ((StateStatus.PENDING, ""), (StateStatus.ERROR, "not mounted")):
         dark = replace(LARGE, status=status, reason=reason)
-        with pytest.raises(
-            InvalidValueError, match=f"large is not available .{reason or 'not looked at yet'}"
-        ):
-            choose([dark], ASKED)
         assert choose([dark, SMALL], ASKED) is SMALL
+        for full in ([], [SMALL]):
+            said = f"large is not available .{reason or 'not looked at yet'}.*; try again"
+            with pytest.raises(UnavailableError, match=said):
+                choose([dark, *full], replace(ASKED, size=5 * GIB))
+        with pytest.raises(InvalidValueError, match="large is in availability zone default"):
+            choose([dark], replace(ASKED, availability_zone="az2"))
 
 
 def test_a_pool_that_was_asked_for_by_name_is_the_only_one_considered() -> None:
