@@ -1,14 +1,17 @@
-"""Workshops, closed again after the test."""
+"""Workshops, closed again after the test, and a target's process, stopped again."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from embedded_target.processes import configure
 from embedded_target.workshop import MakeWorkshop, Workshop, free_portal
+from weft.config import Config
 from weft.connection import NvmeofPortal
 from weft.embedded.target.settings import Limits
 from weft.nvme.dhchap_proof import ANY, DhChapPolicy
+from weft.targets import EmbeddedTarget
 
 
 @pytest.fixture
@@ -42,3 +45,16 @@ def make_workshop(short_path: Path) -> Iterator[MakeWorkshop]:
 @pytest.fixture
 def workshop(make_workshop: MakeWorkshop) -> Workshop:
     return make_workshop()
+
+
+@pytest.fixture
+def config(short_path: Path) -> Config:
+    return configure(short_path, (free_portal(), free_portal("::1")))
+
+
+@pytest.fixture
+def target(config: Config) -> Iterator[EmbeddedTarget]:
+    target = EmbeddedTarget(config)
+    target.ensure_running().close()
+    yield target
+    target.stop_target()
