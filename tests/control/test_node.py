@@ -382,12 +382,9 @@ def test_after_a_reboot_every_export_comes_back_as_it_was(plane: ControlPlane) -
 def test_a_sweep_ends_exports_that_no_row_knows_and_never_touches_data(plane: ControlPlane) -> None:
     volume, host = plane.volume(), plane.host("h")
     plane.attach(volume, host)
-    orphan = make_volume(GIB)
+    orphan = _orphan(plane)
     plane.driver.create(orphan)
     plane.driver.write(orphan.id, 0, OLD)
-    plane.target.create_export(
-        Export(volume_id=orphan.id, path=plane.driver.path(orphan), size=GIB, hosts=())
-    )
     plane.node.sweep()
     plane.settle()
     assert set(plane.target.exports()) == {volume.id}
@@ -397,16 +394,34 @@ def test_a_sweep_ends_exports_that_no_row_knows_and_never_touches_data(plane: Co
 def test_a_sweep_goes_on_when_one_orphan_cannot_be_ended(
     plane: ControlPlane, caplog: pytest.LogCaptureFixture
 ) -> None:
-    orphan = make_volume(GIB)
-    plane.target.create_export(
-        Export(volume_id=orphan.id, path=plane.driver.path(orphan), size=GIB, hosts=())
-    )
+    plane.volume()
+    orphan = _orphan(plane)
     plane.plan.fail("target.remove", DOWN)
     with caplog.at_level(logging.WARNING):
         plane.node.sweep()
     assert "the pool does not answer; trying again later" in caplog.text
+    assert orphan.id in plane.target.exports()
     plane.node.sweep()
     assert plane.target.exports() == {}
+
+
+def test_a_sweep_over_a_database_that_was_lost_ends_no_export(
+    plane: ControlPlane, caplog: pytest.LogCaptureFixture
+) -> None:
+    orphans = [_orphan(plane) for _ in range(2)]
+    plane.node.sweep()
+    assert all(plane.target.shows(each.id) for each in orphans)
+    assert "the database holds no volume" in caplog.text
+    assert all(each.id in caplog.text for each in orphans)
+
+
+def _orphan(plane: ControlPlane) -> Volume:
+    """A volume that is exported, and that no row knows."""
+    orphan = make_volume(GIB)
+    plane.target.create_export(
+        Export(volume_id=orphan.id, path=plane.driver.path(orphan), size=GIB, hosts=())
+    )
+    return orphan
 
 
 def test_volumes_of_pools_that_this_node_does_not_have_are_left_alone(plane: ControlPlane) -> None:

@@ -108,7 +108,10 @@ class Node:
             self._tries.pop(volume_id, None)
 
     def sweep(self) -> None:
-        """Have every volume looked at, measure the pools, and end exports that no row knows."""
+        """Have every volume looked at, measure the pools, and end exports that no row knows.
+
+        Where no volume has a row they are left alone: more likely the database was lost than all that it held deleted.
+        """
         self._add_all()
         self.measure_pools()
         for target in self._targets.values():
@@ -132,10 +135,17 @@ class Node:
 
     def _end_orphans(self, target: Target) -> None:
         try:
-            for volume_id in target.exports():
-                if self._store.get(VOLUMES, volume_id) is None:
-                    _log.warning("ending the export of volume %s, which no row knows", volume_id)
-                    target.remove_export(volume_id)
+            orphans = [each for each in target.exports() if self._store.get(VOLUMES, each) is None]
+            if orphans and not self._store.list(VOLUMES):
+                _log.error(
+                    "the database holds no volume, and these are exported: %s; their exports stay, because the database"
+                    " may have been lost: put it back before any volume is made, for with that they are ended",
+                    ", ".join(orphans),
+                )
+                return
+            for volume_id in orphans:
+                _log.warning("ending the export of volume %s, which no row knows", volume_id)
+                target.remove_export(volume_id)
         except WeftError as error:
             _log.warning("ending exports that no row knows failed: %s; trying again later", error)
 
