@@ -17,10 +17,7 @@ from embedded_target.processes import configure, make_volume, reconnect
 from embedded_target.workshop import HOST_A, HOST_B, nqn_of
 from nvme_tcp_host import LostError, RawConnection, RawHost
 from weft.config import Config
-from weft.embedded.target.control import (
-    TargetStatus,
-    encode_line,
-)
+from weft.embedded.target.control import TargetStatus, encode_line
 from weft.embedded.target.settings import encode_settings, settings_of
 from weft.errors import UnavailableError, UnsupportedError
 from weft.model import Protocol
@@ -43,6 +40,32 @@ def run_process(config: Config) -> "subprocess.CompletedProcess[str]":
         timeout=30,
         check=False,
     )
+
+
+def test_a_process_that_is_slow_to_come_up_is_waited_for_and_no_second_one_started(config: Config) -> None:
+    target = EmbeddedTarget(config, start_seconds=0)
+    with pytest.raises(
+        UnavailableError, match=r"process \d+ of the embedded target has not answered"
+    ) as slow:
+        target.ensure_running()
+    pid = int(str(slow.value).split()[1])
+    deadline = time.monotonic() + 30
+    try:
+        while (found := _answering(target)) is None:
+            assert time.monotonic() < deadline
+        assert found == pid
+        assert "another target runs" not in target.log_file.read_text(encoding="utf-8")
+    finally:
+        target.stop_target()
+
+
+def _answering(target: EmbeddedTarget) -> int | None:
+    """The id of the process that answers, if one does by now."""
+    try:
+        target.ensure_running().close()
+    except UnavailableError:
+        return None
+    return target.status().pid
 
 
 def test_a_killed_target_is_back_at_once_with_everything_that_it_exported(

@@ -1,16 +1,25 @@
-"""DH-HMAC-CHAP between the two state machines, and against everything that is not a peer."""
+"""DH-HMAC-CHAP between the two state machines: who is let in, and who is believed."""
 
 import hashlib
 import hmac
 import struct
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
+from nvme.auth_pair import (
+    BOTH_WAYS,
+    HOSTNQN,
+    ONE_WAY,
+    QUICK,
+    SUBNQN,
+    controller_of,
+    converse,
+    failed_1,
+    host_of,
+    new_key,
+)
 from weft.nvme.auth import (
     NEGOTIATIONS_MAX,
     AuthenticationError,
@@ -18,85 +27,10 @@ from weft.nvme.auth import (
     ControllerAuthentication,
     HostAuthentication,
 )
-from weft.nvme.dhchap_key import DhChapHash, DhChapKey, generate_dhchap_key, parse_dhchap_key
-from weft.nvme.dhchap_messages import (
-    MESSAGE_MAX,
-    Challenge,
-    Failure1,
-    Failure2,
-    FailureExplanation,
-    InvalidMessageError,
-    Message,
-    Negotiate,
-    Reply,
-    Success1,
-    Success2,
-    decode_message,
-)
+from weft.nvme.dhchap_key import DhChapHash, DhChapKey
+from weft.nvme.dhchap_messages import Challenge, FailureExplanation, Message, Success1, decode_message
 from weft.nvme.dhchap_proof import ANY, DhChapKeys, DhChapPolicy
-from weft.nvme.errors import LocalProtocolError
 from weft.nvme.ffdhe import DhGroup
-
-HOSTNQN = "nqn.2014-08.org.nvmexpress:uuid:0f01fb42-9f7f-4856-b0b3-51e60b8de349"
-SUBNQN = "nqn.2019-01.com.opensds:nvme:one"
-QUICK = DhChapPolicy(groups=(DhGroup.NULL,))
-
-
-def new_key(used_hash: DhChapHash = DhChapHash.SHA_256) -> DhChapKey:
-    return parse_dhchap_key(generate_dhchap_key(used_hash))
-
-
-ONE_WAY = DhChapKeys(new_key())
-BOTH_WAYS = DhChapKeys(new_key(), new_key(DhChapHash.SHA_384))
-
-
-def controller_of(keys: DhChapKeys, policy: DhChapPolicy = QUICK) -> ControllerAuthentication:
-    return ControllerAuthentication(host_nqn=HOSTNQN, subsystem_nqn=SUBNQN, keys=lambda: keys, policy=policy)
-
-
-def host_of(keys: DhChapKeys, policy: DhChapPolicy = ANY, transaction_id: int = 7) -> HostAuthentication:
-    return HostAuthentication(
-        host_nqn=HOSTNQN,
-        subsystem_nqn=SUBNQN,
-        keys=keys,
-        transaction_id=transaction_id,
-        policy=policy,
-    )
-
-
-def converse(
-    host: HostAuthentication,
-    controller: ControllerAuthentication,
-    *,
-    change: Callable[[Message], Message | None] = lambda message: message,
-) -> None:
-    """A whole authentication; `change` may replace a message on its way."""
-
-    def sent(data: bytes) -> bytes:
-        changed = change(decode_message(data))
-        return data if changed is None else changed.encode()
-
-    def fetched() -> bytes:
-        return sent(controller.next_message()).ljust(MESSAGE_MAX, b"\0")
-
-    try:
-        controller.receive(sent(host.negotiate()))
-        controller.receive(sent(host.answer(fetched())))
-        last = host.conclude(fetched())
-    except AuthenticationError as error:
-        if error.last_words is not None:
-            controller.receive(error.last_words)
-        raise
-    if last is not None:
-        controller.receive(sent(last))
-
-
-def failed_1(controller: ControllerAuthentication) -> int:
-    message = decode_message(controller.next_message())
-    assert isinstance(message, Failure1)
-    assert controller.over
-    assert not controller.authenticated
-    return message.explanation
 
 
 @pytest.mark.parametrize("keys", [ONE_WAY, BOTH_WAYS], ids=["one way", "both ways"])
@@ -292,202 +226,6 @@ def test_a_stranger_cannot_begin_for_ever() -> None:
         assert isinstance(decode_message(controller.next_message()), Challenge)
     controller.receive(host_of(ONE_WAY).negotiate())
     assert failed_1(controller) == FailureExplanation.INCORRECT_PROTOCOL_MESSAGE
-
-
-NEGOTIATE = Negotiate(transaction_id=7, hashes=(1, 2, 3), groups=(0,))
-
-
-@pytest.mark.parametrize(
-    ("negotiate", "explanation"),
-    [
-        (replace(NEGOTIATE, secure_channel=2), FailureExplanation.SECURE_CHANNEL_CONCATENATION_MISMATCH),
-        (replace(NEGOTIATE, hashes=()), FailureExplanation.HASH_FUNCTION_NOT_USABLE),
-        (replace(NEGOTIATE, hashes=(0, 4, 255)), FailureExplanation.HASH_FUNCTION_NOT_USABLE),
-        (replace(NEGOTIATE, groups=(1, 2, 6)), FailureExplanation.DH_GROUP_NOT_USABLE),
-    ],
-)
-def test_what_cannot_be_agreed_on_is_said(negotiate: Negotiate, explanation: FailureExplanation) -> None:
-    controller = controller_of(ONE_WAY)
-    controller.receive(negotiate.encode())
-    assert failed_1(controller) == explanation
-    assert not controller.wrong_key
-
-
-def test_another_protocol_is_not_usable() -> None:
-    controller = controller_of(ONE_WAY)
-    message = bytearray(NEGOTIATE.encode())
-    message[8] = 2
-    controller.receive(message)
-    assert failed_1(controller) == FailureExplanation.AUTHENTICATION_PROTOCOL_NOT_USABLE
-
-
-def test_the_descriptor_of_the_protocol_is_found_among_others() -> None:
-    message = bytearray(NEGOTIATE.encode())
-    message[7] = 2
-    message[8:8] = b"\x77" + bytes(63)
-    assert decode_message(message) == NEGOTIATE
-
-
-@pytest.mark.parametrize(
-    ("change", "explanation"),
-    [
-        (lambda reply: replace(reply, response=reply.response[:-1]), FailureExplanation.INCORRECT_PAYLOAD),
-        (lambda reply: replace(reply, public=b"\2"), FailureExplanation.INCORRECT_PAYLOAD),
-        (lambda reply: replace(reply, transaction_id=8), FailureExplanation.INCORRECT_PAYLOAD),
-        (lambda _: Success2(transaction_id=7), FailureExplanation.INCORRECT_PROTOCOL_MESSAGE),
-        (
-            lambda _: Challenge(transaction_id=7, hash=1, group=0, sequence_number=1, challenge=bytes(32)),
-            FailureExplanation.INCORRECT_PROTOCOL_MESSAGE,
-        ),
-    ],
-)
-def test_a_wrong_message_in_place_of_the_reply_ends_it(
-    change: Callable[[Reply], Message], explanation: FailureExplanation
-) -> None:
-    def changed(message: Message) -> Message:
-        return change(message) if isinstance(message, Reply) else message
-
-    controller = controller_of(ONE_WAY)
-    with pytest.raises(AuthenticationError) as refused:
-        converse(host_of(ONE_WAY), controller, change=changed)
-    assert refused.value.explanation is explanation
-    assert not controller.authenticated
-
-
-@pytest.mark.parametrize(
-    ("change", "explanation"),
-    [
-        (lambda found: replace(found, hash=1), FailureExplanation.INCORRECT_PAYLOAD),
-        (lambda found: replace(found, hash=0), FailureExplanation.HASH_FUNCTION_NOT_USABLE),
-        (lambda found: replace(found, group=6), FailureExplanation.DH_GROUP_NOT_USABLE),
-        (lambda found: replace(found, group=1), FailureExplanation.INCORRECT_PAYLOAD),
-        (lambda found: replace(found, public=b"\2"), FailureExplanation.INCORRECT_PAYLOAD),
-        (lambda found: replace(found, transaction_id=8), FailureExplanation.INCORRECT_PAYLOAD),
-        (
-            lambda _: Success1(transaction_id=7, response_size=32),
-            FailureExplanation.INCORRECT_PROTOCOL_MESSAGE,
-        ),
-    ],
-)
-def test_a_host_takes_no_wrong_challenge(
-    change: Callable[[Challenge], Message], explanation: FailureExplanation
-) -> None:
-    def changed(message: Message) -> Message:
-        return change(message) if isinstance(message, Challenge) else message
-
-    controller = controller_of(ONE_WAY)
-    with pytest.raises(AuthenticationError) as refused:
-        converse(host_of(ONE_WAY), controller, change=changed)
-    assert (refused.value.fault, refused.value.explanation) == (AuthenticationFault.PROTOCOL, explanation)
-    assert controller.over
-
-
-def test_a_host_does_not_use_what_it_did_not_offer() -> None:
-    controller = controller_of(ONE_WAY, replace(QUICK, hashes=(DhChapHash.SHA_512,)))
-    host = host_of(ONE_WAY, DhChapPolicy(hashes=(DhChapHash.SHA_256,)))
-    controller.receive(host_of(ONE_WAY).negotiate())
-    with pytest.raises(AuthenticationError) as refused:
-        host.answer(controller.next_message())
-    assert refused.value.explanation is FailureExplanation.HASH_FUNCTION_NOT_USABLE
-
-
-def test_nothing_concludes_before_a_challenge() -> None:
-    with pytest.raises(LocalProtocolError):
-        host_of(ONE_WAY).conclude(Success1(transaction_id=7, response_size=32).encode())
-
-
-def test_fetching_what_is_not_due_ends_it() -> None:
-    controller = controller_of(ONE_WAY)
-    assert failed_1(controller) == FailureExplanation.INCORRECT_PROTOCOL_MESSAGE
-    controller.receive(host_of(ONE_WAY).negotiate())
-    assert failed_1(controller) == FailureExplanation.INCORRECT_PROTOCOL_MESSAGE
-
-
-def test_a_failure_of_the_host_ends_it() -> None:
-    controller = controller_of(ONE_WAY)
-    controller.receive(host_of(ONE_WAY).negotiate())
-    controller.receive(Failure2(transaction_id=7, explanation=0x99).encode())
-    assert controller.over
-    assert not controller.wrong_key
-
-
-messages = st.one_of(
-    st.builds(
-        Negotiate,
-        transaction_id=st.integers(0, 1) | st.integers(0, 0xFFFF),
-        hashes=st.lists(st.integers(0, 4), max_size=30).map(tuple),
-        groups=st.just((0,)),
-        secure_channel=st.sampled_from((0, 0, 0, 1)),
-    ),
-    st.builds(Success2, transaction_id=st.integers(0, 1)),
-    st.builds(Failure2, transaction_id=st.integers(0, 1), explanation=st.integers(0, 255)),
-    st.builds(
-        Reply,
-        transaction_id=st.integers(0, 1),
-        response=st.sampled_from((32, 48, 64)).map(bytes),
-        challenge=st.none(),
-        sequence_number=st.integers(0, 0xFFFFFFFF),
-    ),
-).map(lambda message: message.encode())
-
-
-@given(st.lists(st.none() | messages | st.binary(max_size=200), max_size=12))
-def test_nothing_that_a_stranger_sends_lets_it_in_or_breaks_the_controller(steps: list[bytes | None]) -> None:
-    controller = controller_of(BOTH_WAYS)
-    for step in steps:
-        if step is None:
-            decode_message(controller.next_message())
-        else:
-            controller.receive(step)
-        assert not controller.authenticated
-
-
-challenges = st.builds(
-    Challenge,
-    transaction_id=st.integers(7, 8),
-    hash=st.integers(0, 4),
-    group=st.integers(0, 6),
-    sequence_number=st.integers(0, 0xFFFFFFFF),
-    challenge=st.binary(max_size=64),
-    public=st.binary(max_size=8),
-).map(lambda message: message.encode())
-
-
-@given(challenges | messages | st.binary(max_size=200))
-def test_whatever_a_host_is_challenged_with_it_answers_or_gives_up(data: bytes) -> None:
-    host = host_of(BOTH_WAYS)
-    try:
-        reply = decode_message(host.answer(data))
-    except AuthenticationError:
-        return
-    assert isinstance(reply, Reply)
-    assert reply.challenge is not None
-
-
-@given(messages | st.binary(max_size=200))
-def test_nothing_but_the_proof_makes_a_host_believe_a_controller(data: bytes) -> None:
-    host, controller = host_of(BOTH_WAYS), controller_of(BOTH_WAYS)
-    controller.receive(host.negotiate())
-    host.answer(controller.next_message())
-    with pytest.raises(AuthenticationError):
-        host.conclude(data)
-
-
-@given(messages, st.integers(0, 300))
-def test_a_message_cut_short_is_none(message: bytes, length: int) -> None:
-    if length >= len(message):
-        assert decode_message(message + bytes(length)) == decode_message(message)
-    else:
-        with pytest.raises(InvalidMessageError):
-            decode_message(message[:length])
-
-
-def test_no_message_is_longer_than_what_is_fetched() -> None:
-    keys, policy = BOTH_WAYS, DhChapPolicy(hashes=(DhChapHash.SHA_512,), groups=(DhGroup.FFDHE8192,))
-    host, controller = host_of(keys), controller_of(keys, policy)
-    controller.receive(host.negotiate())
-    challenge = controller.next_message()
-    assert max(len(challenge), len(host.answer(challenge))) <= MESSAGE_MAX
 
 
 def test_no_key_is_in_a_repr() -> None:
