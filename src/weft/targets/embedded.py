@@ -42,10 +42,9 @@ from weft.run import Daemon, start_daemon
 
 _log = logging.getLogger(__name__)
 
-START_SECONDS: Final = 20.0
+_START_SECONDS: Final = 20.0
 _RESTART_SECONDS: Final = 2.0
 _STOP_SECONDS: Final = 30.0
-_DYING_SECONDS: Final = 5.0
 _LARGEST_LOG: Final = 16 * 2**20
 _LONGEST_SAYING: Final = 4096
 _LOG_PREFIX: Final = re.compile(r"^[-0-9]{10}T[0-9:]+Z [A-Z]+ +[\w.]+: ")
@@ -54,14 +53,17 @@ _LOG_PREFIX: Final = re.compile(r"^[-0-9]{10}T[0-9:]+Z [A-Z]+ +[\w.]+: ")
 class EmbeddedTarget:
     """Exports by the embedded target's process, which outlives this one. Safe to use from any thread.
 
-    Every verb may raise UnavailableError when the process does not answer; see ensure_running and TargetKeeper.
+    Every verb may raise UnavailableError when the process does not answer; see ensure_running and TargetKeeper. A
+    process that is started is given start_seconds each time before that is called an error.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, start_seconds: float = _START_SECONDS) -> None:
         self._settings = settings_of(config)
+        self._start_seconds = start_seconds
         self._socket = config.target_socket
         self._starting = threading.Lock()
         self._daemon: Daemon | None = None
+        self._said_before = 0
 
     @property
     def log_file(self) -> Path:
@@ -174,28 +176,35 @@ class EmbeddedTarget:
                 )
 
     def _start(self) -> ControlClient:
-        """Start the process and wait until it answers."""
-        if self._daemon is not None:
-            self._daemon.wait(_DYING_SECONDS)  # its socket closes a moment before it is gone
-        directory = Path(self._settings.target_dir)
-        try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            said_before = _rotate(self.log_file)
-            daemon = self._daemon = start_daemon(self._command_line(), log=self.log_file)
-        except OSError as error:
-            raise UnavailableError(f"the embedded target cannot be started: {error}") from None
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
+        """Have a process that answers. One that was started before, and still comes up or goes down, is waited for: a
+        second one beside it could only fail.
+        """
+        fresh = False
+        deadline = time.monotonic() + self._start_seconds
+        while True:
+            if self._daemon is None or (self._daemon.exit_code() is not None and not fresh):
+                self._daemon, fresh = self._launch(), True
             try:
                 return ControlClient(self._socket, connect_within=0.1)
             except UnavailableError:
-                code = daemon.exit_code()
-                if code is not None:
-                    said = _last_line(self.log_file, said_before) or "it said nothing"
+                if (code := self._daemon.exit_code()) is not None and fresh:
+                    said = _last_line(self.log_file, self._said_before) or "it said nothing"
                     raise UnavailableError(
                         f"the embedded target ended at once with exit code {code}: {said} (see {self.log_file})"
                     ) from None
-        raise UnavailableError(f"the embedded target did not answer within {START_SECONDS:g} s")
+            if time.monotonic() >= deadline:
+                raise UnavailableError(
+                    f"process {self._daemon.pid} of the embedded target has not answered for"
+                    f" {self._start_seconds:g} s; it is waited for (see {self.log_file})"
+                )
+
+    def _launch(self) -> Daemon:
+        try:
+            Path(self._settings.target_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._said_before = _rotate(self.log_file)
+            return start_daemon(self._command_line(), log=self.log_file)
+        except OSError as error:
+            raise UnavailableError(f"the embedded target cannot be started: {error}") from None
 
     def _command_line(self) -> list[str]:
         # -P: no module of the current directory takes the place of one of weft's.
