@@ -1,7 +1,9 @@
 """A whole control plane on fakes: a service, a node that is stepped by hand, and the world that they work on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import pytest
 
 from fakes.crash import CrashPlan
 from fakes.driver import FakeVolumeDriver
@@ -10,6 +12,7 @@ from fakes.store import MemoryStore
 from fakes.target import FakeTarget
 from weft.control.node import Node
 from weft.control.service import Service
+from weft.errors import WeftError
 from weft.model import (
     GIB,
     AttachmentId,
@@ -165,3 +168,11 @@ def unknown_host() -> HostId:
 
 def path_of(volume_id: VolumeId) -> Path:
     return Path("/fake/volumes") / f"{volume_id}.img"
+
+
+def refused(plane: ControlPlane, kind: type[WeftError], words: str, verb: Callable[[], object]) -> None:
+    """The verb is refused with these words, and nothing was written."""
+    before = plane.store.revision()
+    with pytest.raises(kind, match=words):
+        verb()
+    assert plane.store.revision() == before

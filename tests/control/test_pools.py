@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from control.control_plane import ALICE, NODE, POOL, ControlPlane
+from control.control_plane import ALICE, NODE, POOL, ControlPlane, make_pool
 from fakes.driver import FakeVolumeDriver
 from fakes.rows import make_volume
 from fakes.store import MemoryStore
 from weft.control.bookings import Bookings
 from weft.control.node import Node
-from weft.errors import ConflictError, InvalidValueError
+from weft.errors import ConflictError, InvalidValueError, NotFoundError
 from weft.model import GIB, Capacity, PoolId, Protocol
-from weft.ports import VOLUMES, Put
+from weft.ports import POOLS, VOLUMES, Put
 
 
 def booked(bookings: Bookings) -> Mapping[PoolId, int]:
@@ -121,3 +121,15 @@ def test_a_pool_is_measured_once_after_many_changes(plane: ControlPlane) -> None
         assert driver.measured <= 4
     finally:
         node.stop()
+
+
+def test_a_pool_shows_what_is_promised_of_it(plane: ControlPlane) -> None:
+    volume = plane.volume(gib=3)
+    plane.snapshot(volume, settle=False)
+    plane.volume("unmade", gib=2, settle=False)
+    plane.store.transact({}, [Put(POOLS, make_pool(over_commit=1.5))])
+    (view,) = plane.service.pools.list()
+    assert view == plane.service.pools.get(POOL)
+    assert (view.total, view.booked, view.room) == (1024 * GIB, 8 * GIB, (1536 - 8) * GIB)
+    with pytest.raises(NotFoundError, match="pool x can't be found"):
+        plane.service.pools.get(PoolId("x"))

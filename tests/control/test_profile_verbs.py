@@ -1,14 +1,14 @@
-"""The verbs on profiles, and what a pool shows."""
+"""The verbs on profiles: nobody has another's name, and none goes from under a volume."""
 
 from dataclasses import replace
 
 import pytest
 
-from control.control_plane import POOL, ControlPlane, make_pool
+from control.control_plane import ALICE, ControlPlane, refused
 from weft.errors import ConflictError, InvalidValueError, NotFoundError
-from weft.model import GIB, PoolId
-from weft.ports import POOLS, Put
-from weft.requests import ProfileRequest
+from weft.model import GIB
+from weft.ports import PROFILES
+from weft.requests import CreateVolumeRequest, ProfileRequest
 
 
 def test_profiles_are_known_by_names_that_nobody_else_has(plane: ControlPlane) -> None:
@@ -55,13 +55,14 @@ def test_a_wrong_profile_is_refused(plane: ControlPlane, changes: dict[str, obje
     assert plane.store.revision() == before
 
 
-def test_a_pool_shows_what_is_promised_of_it(plane: ControlPlane) -> None:
-    volume = plane.volume(gib=3)
-    plane.snapshot(volume, settle=False)
-    plane.volume("unmade", gib=2, settle=False)
-    plane.store.transact({}, [Put(POOLS, make_pool(over_commit=1.5))])
-    (view,) = plane.service.pools.list()
-    assert view == plane.service.pools.get(POOL)
-    assert (view.total, view.booked, view.room) == (1024 * GIB, 8 * GIB, (1536 - 8) * GIB)
-    with pytest.raises(NotFoundError, match="pool x can't be found"):
-        plane.service.pools.get(PoolId("x"))
+def test_a_profile_does_not_go_from_under_a_volume_that_is_just_being_created(plane: ControlPlane) -> None:
+    gold = plane.service.profiles.create(ProfileRequest(name="gold", storage_type="block"))
+    before = plane.store.get(PROFILES, gold.id)
+    plane.service.volumes.create(ALICE, CreateVolumeRequest(name="v", size=GIB, profile_id=gold.id))
+    assert plane.store.get(PROFILES, gold.id) != before, "a deletion that looked before would not notice"
+    refused(
+        plane,
+        ConflictError,
+        r"There are dependent volumes : \['v'\] for the specified profile ID",
+        lambda: plane.service.profiles.delete(gold.id),
+    )
