@@ -75,8 +75,6 @@ def test_looking_changes_nothing(files: MachineFiles) -> None:
 
 # -- what is missing, and the command that mends it -----------------------------------------------------------
 
-MAKE_THIN_POOL = "lvcreate --type thin-pool --zero y --extents 95%FREE --name thinpool vg0"
-
 Spoil = Callable[[MachineFiles, Programs, Machine], Machine]
 
 
@@ -154,13 +152,9 @@ MISSING: Mapping[str, tuple[str, Spoil, str]] = {
     "no volume group": (
         "pool fast",
         _with_lvm(disks=()),
-        f"vgcreate vg0 /dev/DISK && {MAKE_THIN_POOL}  # DISK: an empty one",
+        "weft pool prepare fast /dev/DISK  # DISK: an empty one",
     ),
-    "no thin pool": (
-        "pool fast",
-        _with_lvm(pools=()),
-        MAKE_THIN_POOL,
-    ),
+    "no thin pool": ("pool fast", _with_lvm(pools=()), "weft pool prepare fast"),
     "old bytes readable": (
         "pool fast",
         _with_lvm(pools=({**THIN_POOL, "zero": "0"},)),
@@ -199,7 +193,7 @@ WARNED: Mapping[str, tuple[str, Spoil, str]] = {
     "nearly full, and so is the group": (
         "pool fast",
         _with_lvm(pools=({**THIN_POOL, "data_percent": "99.9"},), group={**GROUP, "vg_free": "0"}),
-        "vgextend vg0 /dev/DISK && lvextend --extents +50%FREE vg0/thinpool",
+        "weft pool prepare fast /dev/DISK && lvextend --extents +50%FREE vg0/thinpool",
     ),
     "metadata nearly full": (
         "pool fast",
@@ -306,6 +300,17 @@ def test_portals_that_only_the_kernel_serves_ask_for_nvmet(files: MachineFiles) 
     assert found.sentence == (
         "nvmet cannot be used: the kernel has no module nvmet; and the embedded target does not serve "
         "rdma://192.0.2.1:4420."
+    )
+
+
+def test_logical_volumes_are_served_without_nvmet_as_well(files: MachineFiles) -> None:
+    machine, _ = storage_node(files)
+    machine = replace(machine, why_not_nvmet=lambda _: "the kernel has no module nvmet")
+    file = msgspec.structs.replace(NODE_CONFIG, target=TargetSection(portals=("192.0.2.1:4420",)))
+    found = finding(machine, "target", file)
+    assert (found.verdict, found.sentence) == (
+        Verdict.OK,
+        "The embedded target serves here (target.kind = auto), for nvmet cannot: the kernel has no module nvmet.",
     )
 
 

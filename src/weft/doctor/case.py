@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-from weft.config import Config, ConnectorKind, PoolKind, TargetKind
+from weft.config import Config, ConnectorKind, TargetKind
 from weft.doctor.machine import Machine
 from weft.model import Transport
 
@@ -43,10 +43,7 @@ class Case:
     def beyond_embedded_target(self) -> str:
         """What of the configuration the embedded target cannot do, as a clause; empty when it can do all."""
         kernel_only = [str(each) for each in self.config.portals() if each.transport is not Transport.TCP]
-        if kernel_only:
-            return f"the embedded target does not serve {', '.join(kernel_only)}"
-        groups = [pool.name for pool in self.config.pools if pool.kind is PoolKind.LVM]
-        return f"the embedded target does not export LVM's volumes (pool {groups[0]})" if groups else ""
+        return f"the embedded target does not serve {', '.join(kernel_only)}" if kernel_only else ""
 
     @property
     def needs_kernel_target(self) -> bool:

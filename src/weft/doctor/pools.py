@@ -94,7 +94,11 @@ def _has_program(machine: Machine, name: str) -> bool:
 def _group(case: Case, pool: PoolSection, visible: Sequence[PhysicalVolume]) -> Iterator[Finding]:
     about = f"pool {pool.name}"
     if pool.volume_group not in {each.group for each in visible}:
-        yield NODE.missing(about, f"There is no volume group {pool.volume_group}.", _make_group(pool))
+        yield NODE.missing(
+            about,
+            f"There is no volume group {pool.volume_group}.",
+            f"{_with_a_disk(pool)}  # DISK: an empty one",
+        )
         return
     group = VolumeGroup(pool.volume_group, pool=pool.name, runner=case.machine.run)
     group.find_devices()
@@ -117,27 +121,20 @@ def _group(case: Case, pool: PoolSection, visible: Sequence[PhysicalVolume]) -> 
         yield NODE.missing(
             about,
             f"Volume group {pool.volume_group} has no thin pool {pool.thin_pool}.",
-            _make_thin_pool(pool),
+            f"weft pool prepare {pool.name}",
         )
         return
     yield _thin_pool(pool, thin_pool, free=size.free)
 
 
-def _make_group(pool: PoolSection) -> str:
-    made = f"vgcreate {pool.volume_group} /dev/DISK"
-    if pool.provisioning is Provisioning.THIN:
-        made += f" && {_make_thin_pool(pool)}"
-    return f"{made}  # DISK: an empty one"
-
-
-def _make_thin_pool(pool: PoolSection) -> str:
-    """Some room is left for the pool's metadata to grow."""
-    return f"lvcreate --type thin-pool --zero y --extents 95%FREE --name {pool.thin_pool} {pool.volume_group}"
+def _with_a_disk(pool: PoolSection) -> str:
+    """Makes what the pool lacks, on one disk more."""
+    return f"weft pool prepare {pool.name} /dev/DISK"
 
 
 def _thin_pool(pool: PoolSection, found: ThinPool, *, free: int) -> Finding:
     about, name = f"pool {pool.name}", f"{pool.volume_group}/{pool.thin_pool}"
-    more = "" if free > GIB else f"vgextend {pool.volume_group} /dev/DISK && "
+    more = "" if free > GIB else f"{_with_a_disk(pool)} && "
     if not found.zeroes:
         return NODE.missing(
             about,
