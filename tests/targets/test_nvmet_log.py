@@ -1,6 +1,7 @@
 """What the kernel's log tells of nvmet; the lines are as Linux 6.12 wrote them in the lab."""
 
 import os
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -60,6 +61,22 @@ def test_a_host_that_was_let_in_is_not_among_them(findings: Findings, lines: lis
 def test_a_host_is_given_the_time_to_show_its_key(findings: Findings) -> None:
     findings.take(CREATED_WITH_KEY, NOW)
     assert reasons(findings, after=1) == []
+
+
+def test_the_last_try_of_a_host_decides_what_is_told_of_it(findings: Findings) -> None:
+    findings.take(NOT_ALLOWED, NOW)
+    assert reasons(findings, after=9) == [(HOST, RefusalReason.NOT_LISTED)]
+    findings.take(CREATED_WITH_KEY, NOW + timedelta(seconds=10))
+    assert reasons(findings, after=11) == [], "nobody knows yet whether it has a key"
+    assert reasons(findings, after=14) == [(HOST, RefusalReason.NO_KEY)]
+
+
+def test_a_try_without_a_key_is_not_told_of_once_the_host_was_refused_for_another_reason(
+    findings: Findings,
+) -> None:
+    findings.take(CREATED_WITH_KEY, NOW)
+    findings.take(NOT_ALLOWED, NOW + timedelta(seconds=1))
+    assert reasons(findings) == [(HOST, RefusalReason.NOT_LISTED)]
 
 
 def test_nobody_is_said_to_have_no_key_while_the_log_does_not_say_who_has_one(findings: Findings) -> None:
@@ -158,6 +175,28 @@ def test_a_controller_that_is_told_of_in_other_words_makes_the_log_worthless(
     findings.take(CREATED, NOW)
     findings.take(line, NOW)
     assert findings.is_understood() == is_understood
+
+
+def test_a_log_is_not_closed_under_someone_who_reads_it(kmsg: Path) -> None:
+    reading, finished = threading.Event(), threading.Event()
+
+    def now() -> datetime:
+        reading.set()
+        assert finished.wait(10)
+        return NOW
+
+    log = KernelLog(DEFAULT_NQN_PREFIX, kmsg, now=now)
+    log.start()
+    reader, stopper = threading.Thread(target=log.refusals, args=(VOLUME,)), threading.Thread(target=log.stop)
+    reader.start()
+    assert reading.wait(10)
+    stopper.start()
+    stopper.join(0.2)
+    stopped_meanwhile = not stopper.is_alive()
+    finished.set()
+    reader.join()
+    stopper.join()
+    assert not stopped_meanwhile
 
 
 def test_a_machine_without_a_log_serves_all_the_same(tmp_path: Path) -> None:

@@ -120,11 +120,18 @@ class Findings:
         return bool(self._made) and not self._strange
 
     def refusals(self, volume_id: VolumeId, now: datetime) -> list[Refusal]:
-        """The last first."""
-        for each in self._made.values():
-            if each.at < now - _TIME_FOR_KEY:
-                self._judge(each)
-        found = [each for each in self._refusals.values() if each.volume_id == volume_id]
+        """The last first. What a host was told before is not among them while it has the time to show its key."""
+        trying: dict[tuple[str, str], datetime] = {}
+        for made in self._made.values():
+            if made.at < now - _TIME_FOR_KEY:
+                self._judge(made)
+            elif self._is_to_be_judged(made):
+                trying[made.controller.subsystem, made.controller.host] = made.at
+        found = [
+            each
+            for key, each in self._refusals.items()
+            if each.volume_id == volume_id and each.at >= trying.get(key, each.at)
+        ]
         return sorted(found, key=lambda each: each.at, reverse=True)
 
     def forget(self) -> None:
@@ -140,14 +147,18 @@ class Findings:
 
     def _judge(self, made: _Made) -> None:
         """A host that had to show a key and has not shown any has none."""
-        since = self.keys_shown_since
-        if made.must_authenticate and not made.proved and since is not None and made.at > since:
+        if self._is_to_be_judged(made):
             made.proved = True  # told once
             self._refuse(made.controller.subsystem, made.controller.host, RefusalReason.NO_KEY, made.at)
 
+    def _is_to_be_judged(self, made: _Made) -> bool:
+        since = self.keys_shown_since
+        return made.must_authenticate and not made.proved and since is not None and made.at > since
+
     def _refuse(self, subsystem: str, host: str, reason: RefusalReason, at: datetime) -> None:
         volume_id = volume_id_of_nqn(subsystem, self._prefix)
-        if volume_id is None:
+        before = self._refusals.get((subsystem, host))
+        if volume_id is None or (before is not None and before.at > at):
             return
         self._refusals.pop((subsystem, host), None)
         self._refusals[subsystem, host] = Refusal(volume_id=volume_id, initiator=host, reason=reason, at=at)
@@ -188,10 +199,11 @@ class KernelLog:
             return
         os.write(self._wake_writer, b"x")
         self._thread.join()
-        for descriptor in (self._descriptor, self._wake_reader, self._wake_writer):
-            os.close(descriptor)
+        with self._lock:  # who asks meanwhile must not read what has its number next
+            for descriptor in (self._descriptor, self._wake_reader, self._wake_writer):
+                os.close(descriptor)
+            self._descriptor = -1
         self._thread = None
-        self._descriptor = -1
 
     def watch_keys(self) -> None:
         if self._findings.keys_shown_since is not None:
