@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from weft.api.server import ApiServer
@@ -20,6 +21,7 @@ from weft.drivers import HoldWrites, open_driver
 from weft.errors import ConflictError, PermissionDeniedError, UnavailableError
 from weft.model import NodeId, Pool, PoolId, PoolState, Protocol, StateStatus
 from weft.names import new_id
+from weft.notify import notify, wait_watched
 from weft.ports import POOL_STATES, POOLS, VOLUMES, Delete, Key, Put, Store, VolumeDriver, Write
 from weft.store.sqlite import SqliteStore
 from weft.targets import open_target
@@ -61,8 +63,17 @@ def serve(config: Config, *, stop: threading.Event | None = None) -> None:
         api.start()
         stack.callback(api.stop)
         _log.info("weft serves %s; its API is at %s", config.data_dir, config.api_socket)
-        stop.wait()
+        notify("READY=1")
+        wait_watched(stop, partial(_check_alive, store, api))
         _log.info("stopping")
+        notify("STOPPING=1")
+
+
+def _check_alive(store: Store, api: ApiServer) -> None:
+    """What the watchdog asks of a living weft: that the API is there, and that rows can be read for its answers."""
+    if not api.is_alive():
+        raise UnavailableError("the API has ended by itself")
+    store.list(POOLS, limit=1)
 
 
 class Drivers(Mapping[PoolId, VolumeDriver]):

@@ -28,10 +28,15 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_wheel_holds_weft_and_its_types_and_nothing_else(archives: Path) -> None:
+def test_the_wheel_holds_weft_its_units_and_its_man_page_and_nothing_else(archives: Path) -> None:
     (wheel,) = archives.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    assert {name.split("/")[0] for name in names} == {"weft", f"weft-{weft.__version__}.dist-info"}
+    data = f"weft-{weft.__version__}.data"
+    assert {name.split("/")[0] for name in names} == {"weft", f"weft-{weft.__version__}.dist-info", data}
+    assert [name for name in names if name.startswith(data)] == [f"{data}/data/share/man/man1/weft.1"]
+    units = {f"weft/units/{file.name}" for file in (ROOT / "src" / "weft" / "units").glob("*.service")}
+    assert len(units) > 5
+    assert units - set(names) == set()
     assert "weft/py.typed" in names
     assert f"weft-{weft.__version__}.dist-info/licenses/LICENSE" in names
     sources = {str(file.relative_to(ROOT / "src")) for file in (ROOT / "src" / "weft").rglob("*.py")}

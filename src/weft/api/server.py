@@ -69,6 +69,10 @@ class ApiServer:
             self.stop()
             raise
 
+    def is_alive(self) -> bool:
+        """Whether the thread that answers requests runs."""
+        return self._thread.is_alive()
+
     def stop(self) -> None:
         """Stop listening; requests under way are answered, those that wait at once. Takes five seconds at most."""
         self._waiters.stop()

@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -10,6 +11,7 @@ from weft.cli.admission import Admission, admit, find_attachment, refuse_while_c
 from weft.cli.commands import Command
 from weft.cli.explaining import explained
 from weft.cli.options import volume_names
+from weft.cli.persistence import forget, is_kept, keep, require_units
 from weft.cli.resolve import find_volume, is_id
 from weft.cli.session import Session
 from weft.cli.this_host import find_this_host
@@ -19,38 +21,44 @@ from weft.errors import NotFoundError, UnavailableError, UnsupportedError, WeftE
 from weft.model import Volume, VolumeId
 from weft.names import subsystem_nqn
 from weft.ports import AttachedVolume, Connector
+from weft.views import AttachmentView
 
 
 @click.command(cls=Command, examples=("weft attach data", 'mke2fs -q "$(weft attach data)"'))
 @click.argument("volume", shell_complete=volume_names)
+@click.option("--persist", is_flag=True, help="Also at every boot from now on; root, with systemd.")
 @wait_option
 @click.pass_obj
-def attach(session: Session, *, volume: str, wait: float) -> None:
+def attach(session: Session, *, volume: str, persist: bool, wait: float) -> None:
     """Attach VOLUME to this host and print the path by which any tool can use it.
 
     The path is a block device where the kernel can attach (root, and host.connector = auto or kernel), a file
     elsewhere. This host is registered if it is not known yet. Attaching again prints the path again, and has the
     kernel connect by portals that were out of reach before. Where the volume can be neither, `weft volume read` and
     `weft volume write` copy its content.
+
+    With --persist it is attached again at every boot, until `weft detach`. A file system on it is mounted after that
+    when its line in /etc/fstab has the options _netdev and x-systemd.requires=weft-attach@ID.service.
     """
-    connector, client, deadline = session.connector, session.client, Deadline.after(wait)
-    wanted = find_volume(client, volume).volume
-    _require_connector(connector, wanted)
-    with session.output.busy(f"attaching volume {wanted.name}"):
-        admission = admit(client, wanted, connector.initiator(), deadline)
-        path = _connect(session, wanted, admission)
-    if session.json:
-        session.output.shape(
-            {
-                "volume_id": wanted.id,
-                "name": wanted.name,
-                "path": str(path),
-                "attachment_id": admission.view.attachment.id,
-                "host_id": admission.view.attachment.host_id,
-            }
-        )
-    else:
-        session.output.lines([str(path)])
+    if persist:
+        require_units()
+    with session.output.busy(f"attaching volume {volume}"):
+        attached = attach_volume(session, volume, Deadline.after(wait))
+        if persist:
+            keep(attached.volume.id)
+    if not session.json:
+        session.output.lines([str(attached.path)])
+        return
+    session.output.shape(
+        {
+            "volume_id": attached.volume.id,
+            "name": attached.volume.name,
+            "path": str(attached.path),
+            "persistent": is_kept(attached.volume.id),
+            "attachment_id": attached.view.attachment.id,
+            "host_id": attached.view.attachment.host_id,
+        }
+    )
 
 
 @click.command(
@@ -65,18 +73,19 @@ def attach(session: Session, *, volume: str, wait: float) -> None:
 def detach(session: Session, *, volume: str, force: bool, wait: float) -> None:
     """Detach VOLUME, given by its name, id or path, from this host.
 
-    Everything written is flushed first. Detaching what is not attached does nothing. Without the API the volume is
-    detached all the same when its id or path is given; its attachment stays registered until the command is
-    repeated.
+    Everything written is flushed first. It is not attached at the next boot either. Detaching what is not attached
+    does nothing. Without the API the volume is detached all the same when its id or path is given; its attachment
+    stays registered until the command is repeated.
     """
     deadline = Deadline.after(wait)
     with session.output.busy(f"detaching volume {volume}"):
         volume_id, known, failure = _identify(session, volume)
         was_here = _disconnect(session, volume_id, known, force=force)
+        was_kept = forget(volume_id)
         withdrawn = _withdraw(session, known, deadline, force=force) if known is not None else None
     if failure is not None:
         session.output.note(f"{failure}; the attachment of volume {volume_id} may remain: detach again later")
-    done = was_here or withdrawn is not None
+    done = was_here or was_kept or withdrawn is not None
     session.output.result(
         {
             "volume_id": volume_id,
@@ -85,6 +94,24 @@ def detach(session: Session, *, volume: str, force: bool, wait: float) -> None:
         },
         f"detached {volume}" if done else f"volume {volume} is not attached to this host",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """A volume that this host is let in to and has attached, at path."""
+
+    volume: Volume
+    view: AttachmentView
+    path: Path
+
+
+def attach_volume(session: Session, volume: str, deadline: Deadline) -> Attached:
+    """Have this host let in to the volume of this name or id, and connect."""
+    connector, client = session.connector, session.client
+    wanted = find_volume(client, volume).volume
+    _require_connector(connector, wanted)
+    admission = admit(client, wanted, connector.initiator(), deadline)
+    return Attached(wanted, admission.view, _connect(session, wanted, admission))
 
 
 def _require_connector(connector: Connector, volume: Volume) -> None:

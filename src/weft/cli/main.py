@@ -37,6 +37,8 @@ SECTIONS = {
         "target": ("weft.cli.target:target", "Run, look at or stop the embedded target."),
         "token": ("weft.cli.token:token", "Give other machines access to the API."),
         "stop": ("weft.cli.serve:stop", "Stop the control plane."),
+        "install-units": ("weft.cli.install_units:install_units", "Have systemd run weft on this machine."),
+        "boot": ("weft.cli.boot:boot", "What the units of a host run; not for people."),
         "completion": ("weft.cli.completion:completion", "Print the set-up of completion for a shell."),
     },
 }
