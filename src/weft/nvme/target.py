@@ -36,23 +36,13 @@ from weft.nvme.pdu import (
 from weft.nvme.sqe import DataTransfer, InvalidCommand, SglDescriptor, SglType, decode_cid
 from weft.nvme.state import Signal, State, next_state
 from weft.nvme.status import SUCCESS, Status, StatusCode, do_not_retry
+from weft.nvme.transfers import Transfers
 
 MAXH2CDATA: Final = 131072
 IN_CAPSULE_DATA_SIZE: Final = 8192  # bytes: what a host may send with fabrics and admin commands, unasked
 MAX_COMMANDS: Final = 256
 
 _SQHD_DISABLED: Final = 0xFFFF
-
-
-@dataclass(slots=True)
-class _Transfer:
-    """Data asked for by one R2T."""
-
-    cid: int
-    offset: int
-    buffer: memoryview
-    filled: int = 0
-    damaged: bool = False
 
 
 @dataclass(slots=True)
@@ -93,6 +83,7 @@ class TargetConnection(Connection[TargetEvent]):
                 f"MAXH2CDATA is a multiple of 4 from {MAXH2CDATA_MIN} on, not {maxh2cdata}."
             )
         self._maxh2cdata = maxh2cdata
+        self._transfers = Transfers(maxh2cdata)
         self._in_capsule_data_size = in_capsule_data_size
         self._max_commands = max_commands
         self._allowed_digests = allowed_digests
@@ -100,8 +91,6 @@ class TargetConnection(Connection[TargetEvent]):
         self._connect: Connect | None = None
         self._sqhd = 0
         self._outstanding: dict[int, _Outstanding] = {}
-        self._transfers: dict[int, _Transfer] = {}  # by TTAG
-        self._next_ttag = 0
 
     @property
     def qid(self) -> int | None:
@@ -137,9 +126,7 @@ class TargetConnection(Connection[TargetEvent]):
             left = command.length - command.moved
             raise LocalProtocolError(f"Command {cid} has {left} bytes of data left, not {len(view)}.")
         self._send(Signal.DATA)
-        ttag = self._free_ttag()
-        self._transfers[ttag] = _Transfer(cid, command.moved, view)
-        command.ttag = ttag
+        ttag = command.ttag = self._transfers.begin(cid, command.moved, view)
         buffers = self._encode(R2T(cccid=cid, ttag=ttag, r2to=command.moved, r2tl=len(view)))
         command.moved += len(view)
         return buffers
@@ -191,7 +178,8 @@ class TargetConnection(Connection[TargetEvent]):
                 self._begin_command(decode_cid(pdu.sqe), length)
                 return scratch(length)
             case H2CData():
-                return self._begin_data(pdu)
+                self._receive(Signal.DATA)
+                return self._transfers.room(pdu)
             case ICReq():
                 self._receive(Signal.IC_REQ)
                 _check_icreq(pdu)
@@ -276,41 +264,10 @@ class TargetConnection(Connection[TargetEvent]):
         self._outstanding[cid] = _Outstanding()
         return CommandRejected(cid=cid, status=status, result=result)
 
-    def _begin_data(self, pdu: H2CData) -> memoryview:
-        self._receive(Signal.DATA)
-        transfer = self._transfers.get(pdu.ttag)
-        if transfer is None:
-            raise _data_error(f"no R2T has the tag {pdu.ttag}", FatalErrorStatus.INVALID_PDU_HEADER_FIELD, 10)
-        if transfer.cid != pdu.cccid:
-            raise _data_error(
-                f"tag {pdu.ttag} is not of command {pdu.cccid}", FatalErrorStatus.INVALID_PDU_HEADER_FIELD, 8
-            )
-        if pdu.datal > self._maxh2cdata:
-            raise _data_error(
-                f"{pdu.datal} bytes are more than MAXH2CDATA",
-                FatalErrorStatus.DATA_TRANSFER_LIMIT_EXCEEDED,
-                16,
-            )
-        end = transfer.filled + pdu.datal
-        if pdu.datao != transfer.offset + transfer.filled:
-            raise _data_error(
-                f"offset {pdu.datao} is out of order", FatalErrorStatus.DATA_TRANSFER_OUT_OF_RANGE, 12
-            )
-        if end > len(transfer.buffer):
-            raise _data_error(
-                "it is more than R2T asked for", FatalErrorStatus.DATA_TRANSFER_OUT_OF_RANGE, 16
-            )
-        if pdu.last != (end == len(transfer.buffer)):
-            raise _data_error("LAST_PDU is wrong", FatalErrorStatus.INVALID_PDU_HEADER_FIELD, 1)
-        return transfer.buffer[transfer.filled : end]
-
     def _finish_data(self, pdu: H2CData, *, data_digest_valid: bool) -> TargetEvent | None:
-        transfer = self._transfers[pdu.ttag]
-        transfer.filled += pdu.datal
-        transfer.damaged |= not data_digest_valid
-        if not pdu.last:
+        transfer = self._transfers.received(pdu, data_digest_valid=data_digest_valid)
+        if transfer is None:
             return None
-        del self._transfers[pdu.ttag]
         self._outstanding[transfer.cid].ttag = None
         if transfer.damaged:
             return CommandRejected(cid=transfer.cid, status=Status(StatusCode.TRANSIENT_TRANSPORT_ERROR))
@@ -337,13 +294,6 @@ class TargetConnection(Connection[TargetEvent]):
                 f"There is no command {cid} with data {transfer.name.replace('_', ' ').lower()}."
             )
         return command
-
-    def _free_ttag(self) -> int:
-        while self._next_ttag in self._transfers:
-            self._next_ttag = (self._next_ttag + 1) & 0xFFFF
-        ttag = self._next_ttag
-        self._next_ttag = (ttag + 1) & 0xFFFF
-        return ttag
 
     def _advance_sqhd(self) -> int:
         """Commands count as taken from the queue when they are answered, so that a host never has more than fit in it."""
@@ -396,7 +346,3 @@ def _in_capsule(sgl: SglDescriptor, data: memoryview) -> memoryview | None:
     if sgl.sgl_type != SglType.DATA_BLOCK_OFFSET:
         return None
     return data[sgl.address : sgl.address + sgl.length]
-
-
-def _data_error(why: str, fes: FatalErrorStatus, fei: int) -> RemoteProtocolError:
-    return RemoteProtocolError(f"H2CData was refused: {why}.", fes, fei)
