@@ -73,14 +73,13 @@ class KernelPaths:
         candidates = reachable(missing, _PROBE_TIMEOUT) if len(portals) > 1 else tuple(missing)
         if not candidates and not there:
             candidates = tuple(missing)  # the kernel waits longer than the probe, as a busy network may need
-        failures: dict[NvmeofPortal, WeftError] = {
+        silent: dict[NvmeofPortal, WeftError] = {
             portal: UnavailableError(f"{connection.nqn} at {portal} does not answer")
             for portal in missing
             if portal not in candidates
         }
-        works = bool(there)
-        for portal in candidates:
-            request = ConnectRequest(
+        made, refused = self._connect_in_turn(
+            ConnectRequest(
                 portal=portal,
                 nqn=connection.nqn,
                 identity=identity,
@@ -88,17 +87,10 @@ class KernelPaths:
                 secrets=connection.secrets,
                 second=any(each.portal == portal for each in stale),
             )
-            try:
-                self._connect(request)
-            except (UnavailableError, PermissionDeniedError) as error:
-                failures[portal] = error
-                continue
-            works = True
-            if (
-                not self._sysfs.native_multipath()
-            ):  # asked here: the first connection may have loaded the module
-                break
-        if failures and not works:
+            for portal in candidates
+        )
+        failures = silent | refused
+        if failures and not (made or there):
             raise _most_telling(failures)
         for failure in failures.values():
             _log.warning("volume %s has one path less: %s", connection.volume_id, failure)
@@ -146,6 +138,22 @@ class KernelPaths:
                 f"{' and '.join(left)} did not go within {_GONE_TIMEOUT:g} s after being disconnected; the kernel's log"
                 " may tell why (dmesg)"
             )
+
+    def _connect_in_turn(
+        self, requests: Iterable[ConnectRequest]
+    ) -> tuple[bool, dict[NvmeofPortal, WeftError]]:
+        """Whether one has a controller now, which without native multipath is enough; and why others have none."""
+        made, failures = False, dict[NvmeofPortal, WeftError]()
+        for request in requests:
+            try:
+                self._connect(request)
+            except (UnavailableError, PermissionDeniedError) as error:
+                failures[request.portal] = error
+                continue
+            made = True
+            if not self._sysfs.native_multipath():  # asked here: the first may have loaded the module
+                break
+        return made, failures
 
     def _connect(self, request: ConnectRequest) -> None:
         try:
