@@ -5,66 +5,21 @@ tests/lab hold the real one against the same statements.
 """
 
 import errno
-import os
 import threading
-import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
+from fakes import configfs_entries as entries
+from fakes.configfs_entries import KEY_FILES, Port, Subsystem
 from fakes.crash import CrashPlan
 from weft.connection import NvmeofPortal
 from weft.errors import PermissionDeniedError, UnavailableError
 from weft.model import Refusal, Transport, VolumeId
 from weft.targets.nvmet_log import Controller
 
-ThingT = TypeVar("ThingT")
-
 ROOT = Path("/configfs/nvmet")
 _ADDRESSES = frozenset({"192.0.2.1", "192.0.2.2", "2001:db8::1"})
-_KEY_FILES = {
-    "dhchap_key": "",
-    "dhchap_ctrl_key": "",
-    "dhchap_hash": "hmac(sha256)",
-    "dhchap_dhgroup": "null",
-}
-
-
-@dataclass(eq=False)
-class _Subsystem:
-    attributes: dict[str, str] = field(
-        default_factory=lambda: {
-            "attr_model": "Linux",
-            "attr_serial": os.urandom(10).hex(),
-            "attr_qid_max": "128",
-            "attr_allow_any_host": "0",
-        }
-    )
-    namespaces: dict[str, dict[str, str]] = field(default_factory=dict)
-    allowed: set[str] = field(default_factory=set)
-    discovered: bool = False
-    size: int = 0
-    """Of the namespace, as hosts see it."""
-
-
-@dataclass(eq=False)
-class _Port:
-    attributes: dict[str, str] = field(
-        default_factory=lambda: {
-            "addr_trtype": "",
-            "addr_adrfam": "",
-            "addr_traddr": "",
-            "addr_trsvcid": "",
-            "param_inline_data_size": "-1",
-            "param_max_queue_size": "-1",
-        }
-    )
-    subsystems: set[str] = field(default_factory=set)
-
-    @property
-    def address(self) -> tuple[str, ...]:
-        return tuple(self.attributes[f"addr_{each}"] for each in ("trtype", "traddr", "trsvcid"))
 
 
 @dataclass(frozen=True)
@@ -108,9 +63,9 @@ class FakeNvmet:
     def forget(self) -> None:
         """The machine starts again."""
         with self._lock:
-            self._subsystems: dict[str, _Subsystem] = {}
+            self._subsystems: dict[str, Subsystem] = {}
             self._hosts: dict[str, dict[str, str]] = {}
-            self._ports: dict[str, _Port] = {}
+            self._ports: dict[str, Port] = {}
             self._modes: dict[str, int] = {}
             self.sessions.clear()
             self._controllers.clear()
@@ -195,17 +150,17 @@ class FakeNvmet:
         with self._change("mkdir"):
             match _parts(path):
                 case ["subsystems", nqn]:
-                    _make(self._subsystems, nqn, _Subsystem)
+                    entries.make(self._subsystems, nqn, Subsystem)
                 case ["subsystems", nqn, "namespaces", number]:
-                    _make(self._subsystem(nqn).namespaces, number, _namespace)
+                    entries.make(self._subsystem(nqn).namespaces, number, entries.namespace)
                 case ["hosts", nqn]:
-                    _make(self._hosts, nqn, lambda: dict(_KEY_FILES) if self.has_keys else {})
+                    entries.make(self._hosts, nqn, lambda: dict(KEY_FILES) if self.has_keys else {})
                 case ["ports", number]:
-                    _make(self._ports, number, _Port)
+                    entries.make(self._ports, number, Port)
                     if not self.port_parameters:
                         del self._ports[number].attributes["param_max_queue_size"]
                 case _:
-                    raise _error(errno.EPERM, path)
+                    raise entries.error(errno.EPERM, path)
 
     def rmdir(self, path: str) -> None:
         with self._change("rmdir"):
@@ -214,20 +169,20 @@ class FakeNvmet:
                     found = self._subsystem(nqn)
                     linked = any(nqn in each.subsystems for each in self._ports.values())
                     if linked or found.allowed or found.namespaces:
-                        raise _error(errno.EBUSY if linked else errno.ENOTEMPTY, path)
+                        raise entries.error(errno.EBUSY if linked else errno.ENOTEMPTY, path)
                     del self._subsystems[nqn]
                 case ["subsystems", nqn, "namespaces", number]:
-                    _pop(self._subsystem(nqn).namespaces, number, path)
+                    entries.pop(self._subsystem(nqn).namespaces, number, path)
                 case ["hosts", nqn]:
                     if any(nqn in each.allowed for each in self._subsystems.values()):
-                        raise _error(errno.EBUSY, path)
-                    _pop(self._hosts, nqn, path)
+                        raise entries.error(errno.EBUSY, path)
+                    entries.pop(self._hosts, nqn, path)
                 case ["ports", number]:
                     if number in self._ports and self._ports[number].subsystems:
-                        raise _error(errno.ENOTEMPTY, path)
-                    _pop(self._ports, number, path)
+                        raise entries.error(errno.ENOTEMPTY, path)
+                    entries.pop(self._ports, number, path)
                 case _:
-                    raise _error(errno.EPERM, path)
+                    raise entries.error(errno.EPERM, path)
             for each in [each for each in self._modes if each == path or each.startswith(f"{path}/")]:
                 del self._modes[each]
 
@@ -236,32 +191,32 @@ class FakeNvmet:
             match _parts(path), _parts(target):
                 case ["subsystems", nqn, "allowed_hosts", host], ["hosts", name] if host == name:
                     if host not in self._hosts:
-                        raise _error(errno.ENOENT, target)
+                        raise entries.error(errno.ENOENT, target)
                     subsystem = self._subsystem(nqn)
                     if subsystem.attributes["attr_allow_any_host"] == "1":
-                        raise _error(errno.EINVAL, path)
-                    _add(subsystem.allowed, host, path)
+                        raise entries.error(errno.EINVAL, path)
+                    entries.add(subsystem.allowed, host, path)
                 case ["ports", number, "subsystems", nqn], ["subsystems", name] if nqn == name:
                     self._subsystem(nqn)
                     if nqn == self.refuse_link:
-                        raise _error(errno.ENOMEM, path)
+                        raise entries.error(errno.ENOMEM, path)
                     port = self._port(number)
                     if not port.subsystems:
                         self._enable(port, path)
-                    _add(port.subsystems, nqn, path)
+                    entries.add(port.subsystems, nqn, path)
                 case _:
-                    raise _error(errno.EPERM, path)
+                    raise entries.error(errno.EPERM, path)
 
     def unlink(self, path: str) -> None:
         with self._change("unlink"):
             match _parts(path):
                 case ["subsystems", nqn, "allowed_hosts", host]:
-                    _drop(self._subsystem(nqn).allowed, host, path)
+                    entries.drop(self._subsystem(nqn).allowed, host, path)
                 case ["ports", number, "subsystems", nqn]:
-                    _drop(self._port(number).subsystems, nqn, path)
+                    entries.drop(self._port(number).subsystems, nqn, path)
                     self._end(lambda each: each.port == number and each.controller.subsystem == nqn)
                 case _:
-                    raise _error(errno.EPERM, path)
+                    raise entries.error(errno.EPERM, path)
 
     def chmod(self, path: str, mode: int) -> None:
         with self._change("chmod"):
@@ -275,32 +230,34 @@ class FakeNvmet:
                 case ["subsystems", nqn, name] if name in (subsystem := self._subsystem(nqn)).attributes:
                     self._write_subsystem(nqn, subsystem, name, text)
                 case ["subsystems", nqn, "namespaces", number, name]:
-                    namespace = _get(self._subsystem(nqn).namespaces, number, path)
+                    namespace = entries.get(self._subsystem(nqn).namespaces, number, path)
                     self._write_namespace(self._subsystem(nqn), namespace, name, text, path)
-                case ["hosts", nqn, name] if name in _get(self._hosts, nqn, path):
+                case ["hosts", nqn, name] if name in entries.get(self._hosts, nqn, path):
                     if name.endswith("key") and text != "\0" and not text.startswith("DHHC-1:"):
-                        raise _error(errno.EINVAL, path)
+                        raise entries.error(errno.EINVAL, path)
                     self._hosts[nqn][name] = "" if text == "\0" else text
                 case ["ports", number, name] if name in (port := self._port(number)).attributes:
                     if port.subsystems:
-                        raise _error(errno.EACCES, path)
+                        raise entries.error(errno.EACCES, path)
                     port.attributes[name] = text
                 case _:
-                    raise _error(errno.ENOENT, path)
+                    raise entries.error(errno.ENOENT, path)
 
     def read(self, path: str) -> bytes:
         with self._lock:
             match _parts(path):
                 case ["subsystems", nqn, name]:
-                    return _line(self._subsystem(nqn).attributes, name, path)
+                    return entries.line(self._subsystem(nqn).attributes, name, path)
                 case ["subsystems", nqn, "namespaces", number, name]:
-                    return _line(_get(self._subsystem(nqn).namespaces, number, path), name, path)
+                    return entries.line(
+                        entries.get(self._subsystem(nqn).namespaces, number, path), name, path
+                    )
                 case ["hosts", nqn, name]:
-                    return _line(_get(self._hosts, nqn, path), name, path)
+                    return entries.line(entries.get(self._hosts, nqn, path), name, path)
                 case ["ports", number, name]:
-                    return _line(self._port(number).attributes, name, path)
+                    return entries.line(self._port(number).attributes, name, path)
                 case _:
-                    raise _error(errno.ENOENT, path)
+                    raise entries.error(errno.ENOENT, path)
 
     def names(self, path: str) -> list[str]:
         with self._lock:
@@ -318,7 +275,7 @@ class FakeNvmet:
                 case ["ports", number, "subsystems"]:
                     return list(self._port(number).subsystems)
                 case _:
-                    raise _error(errno.ENOENT, path)
+                    raise entries.error(errno.ENOENT, path)
 
     def mode(self, path: str) -> int:
         with self._lock:
@@ -326,21 +283,21 @@ class FakeNvmet:
                 case ["subsystems", nqn, *rest]:
                     subsystem = self._subsystem(nqn)
                     if rest[:1] == ["allowed_hosts"] and rest[1:] and rest[1] not in subsystem.allowed:
-                        raise _error(errno.ENOENT, path)
+                        raise entries.error(errno.ENOENT, path)
                 case ["hosts", nqn, *rest]:
-                    if rest and rest[0] not in _get(self._hosts, nqn, path):
-                        raise _error(errno.ENOENT, path)
-                    _get(self._hosts, nqn, path)
+                    if rest and rest[0] not in entries.get(self._hosts, nqn, path):
+                        raise entries.error(errno.ENOENT, path)
+                    entries.get(self._hosts, nqn, path)
                 case ["ports", number, *rest]:
                     if (
                         rest[:1] == ["subsystems"]
                         and rest[1:]
                         and rest[1] not in self._port(number).subsystems
                     ):
-                        raise _error(errno.ENOENT, path)
+                        raise entries.error(errno.ENOENT, path)
                     self._port(number)
                 case _:
-                    raise _error(errno.ENOENT, path)
+                    raise entries.error(errno.ENOENT, path)
             return self._modes.get(path, 0o755)
 
     def lock(self, path: str) -> int:
@@ -356,31 +313,31 @@ class FakeNvmet:
     def _change(self, verb: str) -> "_Change":
         return _Change(self, verb)
 
-    def _subsystem(self, nqn: str) -> _Subsystem:
-        return _get(self._subsystems, nqn, nqn)
+    def _subsystem(self, nqn: str) -> Subsystem:
+        return entries.get(self._subsystems, nqn, nqn)
 
-    def _port(self, number: str) -> _Port:
-        return _get(self._ports, number, number)
+    def _port(self, number: str) -> Port:
+        return entries.get(self._ports, number, number)
 
-    def _enable(self, port: _Port, path: str) -> None:
+    def _enable(self, port: Port, path: str) -> None:
         transport, address, service = port.address
         if transport == Transport.LOOP:
             return
         if not transport:
-            raise _error(errno.EINVAL, path)
+            raise entries.error(errno.EINVAL, path)
         if address not in self.addresses:
-            raise _error(errno.EADDRNOTAVAIL, path)
+            raise entries.error(errno.EADDRNOTAVAIL, path)
         if any(
             each is not port and each.subsystems and each.address[1:] == (address, service)
             for each in self._ports.values()
         ):
-            raise _error(errno.EADDRINUSE, path)
+            raise entries.error(errno.EADDRINUSE, path)
 
-    def _write_subsystem(self, nqn: str, subsystem: _Subsystem, name: str, value: str) -> None:
+    def _write_subsystem(self, nqn: str, subsystem: Subsystem, name: str, value: str) -> None:
         if name in {"attr_serial", "attr_model"} and subsystem.discovered:
-            raise _error(errno.EINVAL, name)
+            raise entries.error(errno.EINVAL, name)
         if name == "attr_allow_any_host" and value == "1" and subsystem.allowed:
-            raise _error(errno.EINVAL, name)
+            raise entries.error(errno.EINVAL, name)
         subsystem.attributes[name] = value
         if name == "attr_qid_max":
             before = [each for each in self.sessions if each.controller.subsystem == nqn]
@@ -391,7 +348,7 @@ class FakeNvmet:
                     self.sessions.append(each)
 
     def _write_namespace(
-        self, subsystem: _Subsystem, namespace: dict[str, str], name: str, value: str, path: str
+        self, subsystem: Subsystem, namespace: dict[str, str], name: str, value: str, path: str
     ) -> None:
         enabled = namespace["enable"] == "1"
         if name == "enable":
@@ -402,9 +359,9 @@ class FakeNvmet:
             if enabled:
                 subsystem.size = _size(namespace["device_path"])
         elif name not in namespace:
-            raise _error(errno.ENOENT, path)
+            raise entries.error(errno.ENOENT, path)
         elif enabled:
-            raise _error(errno.EBUSY, path)
+            raise entries.error(errno.EBUSY, path)
         else:
             namespace[name] = value
 
@@ -434,7 +391,7 @@ class _Change:
                 self._kernel.refuse_at -= 1
                 if self._kernel.refuse_at < 0:
                     self._kernel.refuse_at = None
-                    raise _error(self._kernel.refusal, "injected")
+                    raise entries.error(self._kernel.refusal, "injected")
         except BaseException:
             self._kernel._lock.release()
             raise
@@ -457,52 +414,5 @@ def _address(portal: NvmeofPortal) -> tuple[str, ...]:
     return (portal.transport.value, portal.address, str(portal.port))
 
 
-def _namespace() -> dict[str, str]:
-    made = str(uuid.uuid4())
-    return {
-        "enable": "0",
-        "device_path": "(null)",
-        "device_uuid": made,
-        "device_nguid": str(uuid.UUID(int=0)),
-    }
-
-
 def _size(path: str) -> int:
     return Path(path).stat().st_size
-
-
-def _error(code: int, path: str) -> OSError:
-    return OSError(code, os.strerror(code), path)
-
-
-def _line(attributes: dict[str, str], name: str, path: str) -> bytes:
-    return f"{_get(attributes, name, path)}\n".encode()
-
-
-def _get(things: Mapping[str, ThingT], name: str, path: str) -> ThingT:
-    if name not in things:
-        raise _error(errno.ENOENT, path)
-    return things[name]
-
-
-def _make(things: dict[str, ThingT], name: str, make: Callable[[], ThingT]) -> None:
-    if name in things:
-        raise _error(errno.EEXIST, name)
-    things[name] = make()
-
-
-def _pop(things: dict[str, ThingT], name: str, path: str) -> None:
-    if things.pop(name, None) is None:
-        raise _error(errno.ENOENT, path)
-
-
-def _add(things: set[str], name: str, path: str) -> None:
-    if name in things:
-        raise _error(errno.EEXIST, path)
-    things.add(name)
-
-
-def _drop(things: set[str], name: str, path: str) -> None:
-    if name not in things:
-        raise _error(errno.ENOENT, path)
-    things.remove(name)
