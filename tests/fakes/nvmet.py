@@ -1,5 +1,6 @@
 """The kernel's target on a kernel in memory."""
 
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,12 +18,19 @@ PORTAL = "192.0.2.1:4420"
 
 
 class FakeModules:
-    """Has every module but those that are named in missing."""
+    """Has every module but those that are named in missing. Those of transports load while may_load is set."""
 
     def __init__(self) -> None:
         self.missing: dict[Transport | None, WeftError] = {}
+        self.loading = threading.Event()
+        self.may_load = threading.Event()
+        self.may_load.set()
 
     def prepare(self, transports: Iterable[Transport]) -> None:
+        transports = tuple(transports)
+        if transports:
+            self.loading.set()
+            assert self.may_load.wait(10)
         for each in (None, *transports):
             if each in self.missing:
                 raise self.missing[each]

@@ -1,5 +1,6 @@
 """Portals open with everything that they are to show as soon as they can, and otherwise stay closed."""
 
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -147,6 +148,37 @@ def test_a_gate_that_cannot_be_opened_at_once_is_opened_later(node: Node) -> Non
     wait_until(lambda: any("no host can connect" in each for each in target.troubles()))
     node.gate.sticks = False
     wait_until(lambda: not target.troubles())
+    assert not node.gate.is_now_closed
+
+
+def test_a_module_that_loads_slowly_keeps_nobody_waiting_but_those_who_need_it(node: Node) -> None:
+    target, export = node.start(), node.export(HOST_A)
+    node.modules.may_load.clear()
+    maker = threading.Thread(target=target.create_export, args=(export,))
+    maker.start()
+    assert node.modules.loading.wait(10)
+    asker = threading.Thread(target=target.troubles)
+    asker.start()
+    asker.join(5)
+    waited_for_the_module = asker.is_alive()
+    node.modules.may_load.set()
+    maker.join()
+    asker.join()
+    assert not waited_for_the_module
+    node.connect(export, HOST_A)
+
+
+def test_a_target_that_was_stopped_behind_a_gate_which_stays_closed_says_how_it_opens(node: Node) -> None:
+    target, empty = node.start(), node.kernel.tree()
+    target.create_export(node.export(HOST_A))
+    node.gate.sticks = True
+    with pytest.raises(
+        UnavailableError, match=r"no host can connect.*: nft .*; do this again, or .*: nft delete"
+    ):
+        target.stop_target()
+    node.gate.sticks = False
+    target.stop_target()
+    assert node.kernel.tree() == empty
     assert not node.gate.is_now_closed
 
 

@@ -8,16 +8,16 @@ import errno
 import logging
 import threading
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from weft.config import PortalSection
 from weft.connection import LOOP_PORTAL, NvmeofPortal
-from weft.errors import UnsupportedError, WeftError
+from weft.errors import UnavailableError, UnsupportedError, WeftError
 from weft.model import Transport
 from weft.targets.configfs import PRIVATE, Configfs, ConfigfsError
-from weft.targets.nvmet_gate import Gate
+from weft.targets.nvmet_gate import TABLE, Gate
 from weft.targets.nvmet_tree import subsystem_path
 
 _log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class _Port:
 class NvmetPorts:
     """The ports of the configured portals. Safe to use from any thread.
 
-    prepare is called before a port is made, and raises when the transport's module cannot be had. ready tells the NQNs
+    prepare is called, by several threads, before a port is made, and raises when the transport's module cannot be had. ready tells the NQNs
     of all subsystems that are to be shown; lost is told which of them somebody has taken away, and no port opens then.
     """
 
@@ -108,12 +108,13 @@ class NvmetPorts:
 
     def show(self, nqn: str) -> None:
         """Link a subsystem to every portal; one that does not listen yet is opened, if that was not tried in vain."""
+        missing = self._load_modules(again=False)
         with self._lock:
             for port in self._ports:
                 if port.is_open and not self._link_or_lose(port, nqn):
                     _log.warning("nvmet's port of portal %s was taken away; it is made anew", port.portal)
                 if not port.is_open and not port.trouble:
-                    self._try_to_open(port)
+                    self._try_to_open(port, missing)
 
     def show_where_open(self, nqn: str) -> None:
         """Link a subsystem to the portals that listen, and leave the others for open()."""
@@ -127,10 +128,11 @@ class NvmetPorts:
 
         What keeps one from it is remembered as its trouble, see troubles().
         """
+        missing = self._load_modules(again=True)
         with self._lock:
             for port in self._ports:
                 if not port.is_open:
-                    self._try_to_open(port)
+                    self._try_to_open(port, missing)
             if self._gate_trouble:
                 self._open_gate()
 
@@ -151,7 +153,7 @@ class NvmetPorts:
         """Unlink subsystems everywhere, and remove the ports that are weft's.
 
         Behind the gate: a host that finds no portal tries again later, one that finds a portal without its subsystem
-        gives up.
+        gives up. Raises UnavailableError when the gate stays closed.
         """
         with self._lock:
             for port in [*self._ports, *self._retired()]:
@@ -161,7 +163,12 @@ class NvmetPorts:
                 for nqn in nqns:
                     self._configfs.unlink(port.link_path(nqn))
                 self._remove(port)
-            self._gate.open()
+            try:
+                self._gate.open()
+            except WeftError as error:
+                raise UnavailableError(
+                    f"{_GATE_IS_SHUT}: {error}; do this again, or take them away by hand: nft delete table inet {TABLE}"
+                ) from error
 
     def listening(self) -> tuple[NvmeofPortal, ...]:
         with self._lock:
@@ -220,7 +227,22 @@ class NvmetPorts:
             port.id, port.is_open = None, False
         return port.is_open
 
-    def _try_to_open(self, port: _Port) -> None:
+    def _load_modules(self, *, again: bool) -> dict[Transport, WeftError]:
+        """Have the modules of portals that are to be opened; what cannot be had. again: also what was tried in vain.
+
+        Without the lock, for a module can take half a minute to load.
+        """
+        with self._lock:
+            closed = [each for each in self._ports if not each.is_open and (again or not each.trouble)]
+        missing: dict[Transport, WeftError] = {}
+        for transport in {each.portal.transport for each in closed} if self._ready() else ():
+            try:
+                self._prepare([transport])
+            except WeftError as error:
+                missing[transport] = error
+        return missing
+
+    def _try_to_open(self, port: _Port, missing: Mapping[Transport, WeftError]) -> None:
         nqns = self._ready()
         gone = [nqn for nqn in nqns if not self._configfs.exists(subsystem_path(nqn))]
         if gone:
@@ -228,7 +250,8 @@ class NvmetPorts:
         if gone or not nqns:
             return
         try:
-            self._prepare([port.portal.transport])
+            if (error := missing.get(port.portal.transport)) is not None:
+                raise error
             self._make(port)
             self._link_all(port, nqns)
         except WeftError as error:
