@@ -55,6 +55,8 @@ class FakeNvmet:
         self.lost: list[tuple[str, str]] = []
         """(subsystem, host) whose device is gone for good: a listening port turned the host away."""
         self.cuts = 0
+        self.probes = 0
+        """Of how many controllers it was asked whether they live."""
         self.keys_watched = False
         self._controllers: dict[int, Controller] = {}
         self._lock = threading.RLock()
@@ -126,6 +128,10 @@ class FakeNvmet:
             return None
         return [each for each in self._controllers.values() if each.subsystem == subsystem]
 
+    def ended(self, controllers: Sequence[Controller]) -> None:
+        for each in controllers:
+            self._controllers.pop(each.id, None)
+
     def refusals(self, volume_id: VolumeId) -> Sequence[Refusal]:  # noqa: ARG002 -- the protocol's
         return ()
 
@@ -139,6 +145,8 @@ class FakeNvmet:
         pass
 
     def living(self, controllers: Iterable[Controller], portal: NvmeofPortal) -> list[Controller]:  # noqa: ARG002
+        controllers = list(controllers)
+        self.probes += len(controllers)
         if not self.probe_answers:
             raise UnavailableError("a firewall is in the way")
         living = {each.controller for each in self.sessions}

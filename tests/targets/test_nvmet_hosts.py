@@ -1,16 +1,21 @@
 """Whom an export lets in, by which keys, and how one host is cut off."""
 
+import logging
 from dataclasses import replace
 
 import pytest
 
 from fakes.configfs import ROOT
 from fakes.crash import Crash
+from fakes.nvmet import nvmet_parts
 from targets.nvmet_node import HOST_A, HOST_B, Node, keys, without
 from weft.errors import InvalidValueError, PermissionDeniedError, UnsupportedError, WeftError
-from weft.model import DhChapSecrets
+from weft.model import DhChapSecrets, Export
 from weft.names import subsystem_nqn
 from weft.nvme.dhchap_key import DhChapHash
+from weft.targets import NvmetTarget
+from weft.targets.configfs import Configfs
+from weft.targets.nvmet_hosts import Patience
 
 
 def test_a_host_that_has_disconnected_is_removed_unnoticed_by_the_others(node: Node) -> None:
@@ -55,7 +60,66 @@ def test_a_host_is_cut_off_that_is_connected_by_a_portal_which_is_configured_no_
     assert node.connected(export) == frozenset()
 
 
-def test_where_nobody_can_ask_nvmet_who_is_connected_a_host_is_cut_off_once(node: Node) -> None:
+def test_a_host_that_somebody_took_off_the_list_by_hand_is_cut_off_when_it_is_to_go(node: Node) -> None:
+    target, export = node.start(), node.export(HOST_A, HOST_B)
+    target.create_export(export)
+    node.connect(export, HOST_A)
+    node.connect(export, HOST_B)
+    _take_off_the_list(node, export, HOST_A)
+    assert node.connected(export) == {HOST_A, HOST_B}
+    target.create_export(without(export, HOST_A))
+    assert node.connected(export) == {HOST_B}
+    assert node.kernel.cuts == 1
+
+
+def test_a_host_that_somebody_took_off_the_list_by_hand_and_that_is_to_stay_is_put_on_it_again(
+    node: Node,
+) -> None:
+    target, export = node.start(), node.export(HOST_A, HOST_B)
+    target.create_export(export)
+    node.connect(export, HOST_A)
+    _take_off_the_list(node, export, HOST_A)
+    target.create_export(export)
+    assert node.connected(export) == {HOST_A}
+    assert node.kernel.cuts == 0
+    node.kernel.disconnect(subsystem_nqn(export.volume_id), HOST_A)
+    node.connect(export, HOST_A)
+
+
+def test_nvmet_is_not_asked_twice_about_a_host_that_has_gone(node: Node) -> None:
+    target, export = node.start(), node.export(HOST_A, HOST_B)
+    target.create_export(export)
+    node.connect(export, HOST_A)
+    node.kernel.disconnect(subsystem_nqn(export.volume_id), HOST_A)
+    for _ in range(3):
+        target.create_export(without(export, HOST_A))
+    assert (node.kernel.probes, node.kernel.cuts) == (1, 0)
+
+
+def test_nvmet_is_asked_less_and_less_often_about_a_host_that_does_not_go(node: Node) -> None:
+    export = node.export(HOST_A, HOST_B)
+    parts = replace(nvmet_parts(node.kernel), patience=Patience(underway=0.0, leaving=0.5, ending=0.0))
+    target = NvmetTarget(node.config, parts)
+    target.start()
+    try:
+        target.create_export(export)
+        node.connect(export, HOST_A)
+        target.create_export(without(export, HOST_A))
+    finally:
+        target.stop()
+    assert node.connected(export) == frozenset()
+    assert node.kernel.probes < 8
+
+
+def _take_off_the_list(node: Node, export: Export, host: str) -> None:
+    nqn = subsystem_nqn(export.volume_id)
+    Configfs(ROOT, node.kernel).unlink(f"subsystems/{nqn}/allowed_hosts/{host}")
+
+
+def test_where_nobody_can_ask_nvmet_who_is_connected_a_host_is_cut_off_once(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     node.kernel.probe_answers = False
     target, export = node.start(), node.export(HOST_A, HOST_B)
     target.create_export(export)
@@ -65,6 +129,7 @@ def test_where_nobody_can_ask_nvmet_who_is_connected_a_host_is_cut_off_once(node
     target.create_export(without(export, HOST_A))
     assert node.connected(export) == {HOST_B}
     assert node.kernel.cuts == 1
+    assert "cannot be found out" not in caplog.text, "each detaching would say so"
 
 
 def test_a_crash_between_the_list_and_the_cut_does_not_leave_the_host_connected(node: Node) -> None:

@@ -85,6 +85,18 @@ def test_nobody_is_said_to_have_no_key_while_the_log_does_not_say_who_has_one(fi
     assert reasons(findings) == []
 
 
+def test_a_controller_that_was_found_ended_counts_again_only_when_its_id_was_given_anew(
+    findings: Findings,
+) -> None:
+    findings.take(CREATED, NOW)
+    (before,) = findings.controllers(NQN)
+    findings.ended([before])
+    assert findings.controllers(NQN) == []
+    findings.take(CREATED, NOW)
+    findings.ended([before])  # found out before that
+    assert findings.controllers(NQN) == [before]
+
+
 def test_a_controller_whose_id_was_given_anew_has_ended(findings: Findings) -> None:
     findings.take(CREATED, NOW)
     assert findings.controllers(NQN) == [Controller(25, NQN, HOST)]

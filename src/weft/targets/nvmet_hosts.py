@@ -28,7 +28,9 @@ from weft.targets.nvmet_tree import (
 
 _log = logging.getLogger(__name__)
 
-_POLL_SECONDS: Final = 0.05
+_FIRST_PAUSE_SECONDS: Final = 0.05
+_LONGEST_PAUSE_SECONDS: Final = 0.8
+"""Between two questions to nvmet, which writes a line to the kernel's log for each."""
 _MOST_PROBED: Final = 64
 
 
@@ -111,7 +113,11 @@ class NvmetHosts:
         """
         allowed = allowed_hosts_path(nqn)
         leaving = live.hosts - staying
-        if not leaving and not self._configfs.is_private(allowed):
+        if (
+            not leaving
+            and not self._configfs.is_private(allowed)
+            and not (shown and self._has_unlisted(nqn, staying, portals))
+        ):
             return
         self._configfs.set_mode(allowed, PRIVATE)
         for each in sorted(leaving):
@@ -164,7 +170,7 @@ class NvmetHosts:
         The only way to end one ends those of the others too, who reconnect at once; so it is taken only where not
         everyone who is to go is known to have gone.
         """
-        asked = next((each for each in portals if each.transport is Transport.TCP), None)
+        asked = _tcp_portal(portals)
         time.sleep(self._patience.underway if staying else 0)
         suspects = self._suspects(nqn, staying)
         if (
@@ -185,6 +191,17 @@ class NvmetHosts:
         if self._living(suspects or [], asked, self._patience.ending) is _Living.SOME:
             raise UnavailableError(f"hosts still have sessions with {nqn} that were to end")
 
+    def _has_unlisted(self, nqn: str, staying: frozenset[str], portals: Sequence[NvmeofPortal]) -> bool:
+        """Whether a host that is not to stay is known to have a session, though it is not on the list.
+
+        Somebody else took it off, and nvmet lets the sessions of such a host go on.
+        """
+        suspects = self._suspects(nqn, staying) or []
+        if self._living(suspects, _tcp_portal(portals), 0) is not _Living.SOME:
+            return False
+        _log.warning("a host that somebody has taken off the list of %s still uses it; it is cut off", nqn)
+        return True
+
     def _suspects(self, nqn: str, staying: frozenset[str]) -> list[Controller] | None:
         known = self._sessions.controllers(nqn)
         if known is None:
@@ -198,15 +215,22 @@ class NvmetHosts:
             return _Living.NONE
         if portal is None:
             return _Living.UNKNOWN
-        deadline = time.monotonic() + seconds
+        deadline, pause = time.monotonic() + seconds, _FIRST_PAUSE_SECONDS
         while True:
             try:
-                suspects = self._probe.living(suspects, portal)
+                living = self._probe.living(suspects, portal)
             except UnavailableError as error:
-                _log.info("whether hosts have gone cannot be found out: %s", error)
+                _log.debug("whether hosts have gone cannot be found out: %s", error)
                 return _Living.UNKNOWN
+            self._sessions.ended([each for each in suspects if each not in living])
+            suspects = living
             if not suspects:
                 return _Living.NONE
             if time.monotonic() > deadline:
                 return _Living.SOME
-            time.sleep(_POLL_SECONDS)
+            time.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+
+def _tcp_portal(portals: Sequence[NvmeofPortal]) -> NvmeofPortal | None:
+    return next((each for each in portals if each.transport is Transport.TCP), None)

@@ -63,6 +63,9 @@ class Sessions(Protocol):
     def controllers(self, subsystem: str) -> Sequence[Controller] | None:
         """Every controller of a subsystem that may still live; None when some may be missing."""
 
+    def ended(self, controllers: Sequence[Controller]) -> None:
+        """These, which controllers() returned, have been found to live no more."""
+
     def refusals(self, volume_id: VolumeId) -> Sequence[Refusal]: ...
 
     def watch_keys(self) -> None:
@@ -79,6 +82,7 @@ class _Made:
     must_authenticate: bool
     at: datetime
     proved: bool = False
+    ended: bool = False
 
 
 class Findings:
@@ -110,7 +114,18 @@ class Findings:
             self._refuse(made.controller.subsystem, made.controller.host, RefusalReason.WRONG_KEY, at)
 
     def controllers(self, subsystem: str) -> list[Controller]:
-        return [each.controller for each in self._made.values() if each.controller.subsystem == subsystem]
+        return [
+            each.controller
+            for each in self._made.values()
+            if each.controller.subsystem == subsystem and not each.ended
+        ]
+
+    def ended(self, controllers: Sequence[Controller]) -> None:
+        for each in controllers:
+            made = self._made.get(each.id)
+            # The same object: the id may have been given anew since, also to the same host.
+            if made is not None and made.controller is each:
+                made.ended = True
 
     def is_understood(self) -> bool:
         """Whether this kernel tells of each controller in words that are known here.
@@ -221,6 +236,10 @@ class KernelLog:
         with self._lock:
             is_known = self._complete and self._findings.is_understood()
             return self._findings.controllers(subsystem) if is_known else None
+
+    def ended(self, controllers: Sequence[Controller]) -> None:
+        with self._lock:
+            self._findings.ended(controllers)
 
     def refusals(self, volume_id: VolumeId) -> Sequence[Refusal]:
         self._read()
