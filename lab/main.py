@@ -7,8 +7,9 @@ import sys
 import time
 
 from lab.errors import LabError, LabUnavailableError
-from lab.laboratory import DEFAULT_VMS, SSH_CONFIG, Lab, end_orphans, owner_of, running_labs, runs_folder
+from lab.laboratory import DEFAULT_VMS, SSH_CONFIG, Lab
 from lab.layers import ensure_built
+from lab.runs import end_orphans, owner_of, running_labs, runs_folder
 from lab.vm import Vm
 
 _END_SECONDS = 60.0
