@@ -33,9 +33,10 @@ in_root systemctl mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.ti
     systemd-random-seed systemd-user-sessions systemd-logind systemd-remount-fs systemd-journal-flush \
     systemd-tmpfiles-clean.timer getty@tty1 serial-getty@ttyS0 dev-hugepages.mount dev-mqueue.mount \
     sys-kernel-tracing.mount modprobe@drm modprobe@loop modprobe@dm_mod proc-sys-fs-binfmt_misc.automount
-# Not started by themselves: whoever needs one starts it.
+# Not started by themselves: whoever needs one starts it. lvm2-monitor is left on: a dmeventd that watches a thin pool
+# ends only when that tells it to, and holds up the shutdown for 90 s otherwise.
 in_root systemctl disable multipathd multipathd.socket nvmf-autoconnect nvmefc-boot-connections \
-    rtslib-fb-targetctl iscsid iscsid.socket open-iscsi blk-availability lvm2-monitor
+    rtslib-fb-targetctl iscsid iscsid.socket open-iscsi blk-availability
 rm -f root/usr/lib/modules-load.d/* root/etc/modules-load.d/*
 
 # --- weft's dependencies
