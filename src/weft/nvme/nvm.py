@@ -6,7 +6,7 @@
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Final, TypeAlias
+from typing import ClassVar, Final, Self, TypeAlias
 
 from weft.nvme.errors import LocalProtocolError
 from weft.nvme.layout import BytesLike, pack
@@ -33,7 +33,7 @@ _RW: Final = struct.Struct("<QI12x")  # SLBA, CDW12
 _RANGE: Final = struct.Struct("<IIQ")
 
 
-def _encode_blocks(command: "BlockCommand", cid: int, sgl: SglDescriptor, flags: int) -> bytes:
+def _encode_blocks(command: "_OnBlocks | WriteZeroes", cid: int, sgl: SglDescriptor, flags: int) -> bytes:
     if not 1 <= command.blocks <= BLOCKS_MAX:
         raise LocalProtocolError(f"A command covers 1 to {BLOCKS_MAX} blocks, not {command.blocks}.")
     tail = pack(_RW, command.slba, command.blocks - 1 | flags)
@@ -47,32 +47,10 @@ def _decode_blocks(sqe: BytesLike) -> tuple[int, int, int, int]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Read:
-    """Blocks to the host."""
+class _OnBlocks:
+    """What commands on a range of blocks have in common."""
 
-    OPCODE: ClassVar[NvmOpcode] = NvmOpcode.READ
-    nsid: int
-    slba: int
-    blocks: int
-    fua: bool = False
-    limited_retry: bool = False
-
-    def encode(self, cid: int, sgl: SglDescriptor = NO_DATA) -> bytes:
-        return _encode_blocks(self, cid, sgl, self.fua * _FUA | self.limited_retry * _LR)
-
-    @classmethod
-    def decode(cls, sqe: BytesLike) -> "Read":
-        nsid, slba, blocks, cdw12 = _decode_blocks(sqe)
-        return cls(
-            nsid=nsid, slba=slba, blocks=blocks, fua=bool(cdw12 & _FUA), limited_retry=bool(cdw12 & _LR)
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Write:
-    """Blocks from the host."""
-
-    OPCODE: ClassVar[NvmOpcode] = NvmOpcode.WRITE
+    OPCODE: ClassVar[NvmOpcode]
     nsid: int
     slba: int
     blocks: int
@@ -83,7 +61,7 @@ class Write:
         return _encode_blocks(self, cid, sgl, self.fua * _FUA | self.limited_retry * _LR)
 
     @classmethod
-    def decode(cls, sqe: BytesLike) -> "Write":
+    def decode(cls, sqe: BytesLike) -> Self:
         nsid, slba, blocks, cdw12 = _decode_blocks(sqe)
         return cls(
             nsid=nsid, slba=slba, blocks=blocks, fua=bool(cdw12 & _FUA), limited_retry=bool(cdw12 & _LR)
@@ -91,47 +69,31 @@ class Write:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Compare:
+class Read(_OnBlocks):
+    """Blocks to the host."""
+
+    OPCODE: ClassVar[NvmOpcode] = NvmOpcode.READ
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Write(_OnBlocks):
+    """Blocks from the host."""
+
+    OPCODE: ClassVar[NvmOpcode] = NvmOpcode.WRITE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compare(_OnBlocks):
     """Compare blocks with data from the host; a difference is Compare Failure."""
 
     OPCODE: ClassVar[NvmOpcode] = NvmOpcode.COMPARE
-    nsid: int
-    slba: int
-    blocks: int
-    fua: bool = False
-    limited_retry: bool = False
-
-    def encode(self, cid: int, sgl: SglDescriptor = NO_DATA) -> bytes:
-        return _encode_blocks(self, cid, sgl, self.fua * _FUA | self.limited_retry * _LR)
-
-    @classmethod
-    def decode(cls, sqe: BytesLike) -> "Compare":
-        nsid, slba, blocks, cdw12 = _decode_blocks(sqe)
-        return cls(
-            nsid=nsid, slba=slba, blocks=blocks, fua=bool(cdw12 & _FUA), limited_retry=bool(cdw12 & _LR)
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verify:
+class Verify(_OnBlocks):
     """Check that blocks can be read; no data moves."""
 
     OPCODE: ClassVar[NvmOpcode] = NvmOpcode.VERIFY
-    nsid: int
-    slba: int
-    blocks: int
-    fua: bool = False
-    limited_retry: bool = False
-
-    def encode(self, cid: int, sgl: SglDescriptor = NO_DATA) -> bytes:
-        return _encode_blocks(self, cid, sgl, self.fua * _FUA | self.limited_retry * _LR)
-
-    @classmethod
-    def decode(cls, sqe: BytesLike) -> "Verify":
-        nsid, slba, blocks, cdw12 = _decode_blocks(sqe)
-        return cls(
-            nsid=nsid, slba=slba, blocks=blocks, fua=bool(cdw12 & _FUA), limited_retry=bool(cdw12 & _LR)
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
