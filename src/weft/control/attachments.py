@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 
+from weft.control.naming import check_metadata
 from weft.control.rows import now, owned, owned_rows, retry_on_conflict
 from weft.control.secrets import Secrets
 from weft.control.status import is_settled, view_attachment
-from weft.control.volumes import Volumes, check_metadata
+from weft.control.volumes import Volumes
 from weft.errors import (
     ConflictError,
     InvalidValueError,

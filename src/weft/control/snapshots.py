@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 
+from weft.control.naming import check_metadata, rename
 from weft.control.pools import Pools
 from weft.control.rows import now, owned, owned_rows, retry_on_conflict
 from weft.control.sources import Sources
 from weft.control.status import is_settled, view_snapshot
-from weft.control.volumes import Volumes, check_metadata, check_update
+from weft.control.volumes import Volumes
 from weft.errors import ConflictError, InvalidValueError, NotFoundError
 from weft.model import Snapshot, SnapshotId, Status, VolumeId
 from weft.names import check_name, check_text, new_id
@@ -96,22 +97,7 @@ class Snapshots:
         ]
 
     def update(self, caller: Caller, snapshot_id: SnapshotId, request: UpdateRequest) -> SnapshotView:
-        check_update(request)
-
-        def attempt() -> SnapshotView:
-            row = self.row(caller, snapshot_id)
-            changed = replace(
-                row.value,
-                name=request.name or row.value.name,
-                description=request.description or row.value.description,
-                metadata={**row.value.metadata, **(request.metadata or {})},
-                updated_at=now(),
-            )
-            check_metadata(changed.metadata)
-            self._store.transact({Key(SNAPSHOTS.name, snapshot_id): row.revision}, [Put(SNAPSHOTS, changed)])
-            return self._view(changed)
-
-        return retry_on_conflict(attempt)
+        return self._view(rename(self._store, SNAPSHOTS, lambda: self.row(caller, snapshot_id), request))
 
     def delete(self, caller: Caller, snapshot_id: SnapshotId) -> None:
         """Ask for deletion. Refused while a volume is made from the snapshot or reverted to it."""

@@ -1,9 +1,9 @@
 """Volumes: the verbs that write intent, and what a client sees of them."""
 
 from collections import defaultdict
-from collections.abc import Mapping
 from dataclasses import replace
 
+from weft.control.naming import check_metadata, rename
 from weft.control.pools import Offer, Pools
 from weft.control.profiles import Profiles
 from weft.control.requirements import requirements
@@ -36,7 +36,6 @@ _DELETABLE = frozenset(
     {Status.CREATING, Status.AVAILABLE, Status.ERROR, Status.ERROR_DELETING, Status.ERROR_EXTENDING}
 )
 """Also `creating`, which OpenSDS refuses: a volume may wait for its pool for ever, and the node takes turns anyway."""
-_MAXIMUM_METADATA = 64
 
 
 class Volumes:
@@ -49,8 +48,9 @@ class Volumes:
     def create(self, caller: Caller, request: CreateVolumeRequest) -> VolumeView:
         """Choose a pool, book the room and write that the volume is wanted.
 
-        Raises InvalidValueError, NoSpaceError when no pool has room, ConflictError when the snapshot it is to be
-        made from is not available, or the volume neither available nor in use.
+        Raises InvalidValueError, NoSpaceError when no pool has room, UnavailableError when one may have and cannot be
+        used now, ConflictError when the snapshot it is to be made from is not available, or the volume neither available
+        nor in use.
         """
         self._profiles.chosen(request.profile_id)
         check_name("name", request.name)
@@ -130,22 +130,7 @@ class Volumes:
 
     def update(self, caller: Caller, volume_id: VolumeId, request: UpdateRequest) -> VolumeView:
         """Rename or describe a volume, or merge metadata into what it has."""
-        check_update(request)
-
-        def attempt() -> VolumeView:
-            row = self.row(caller, volume_id)
-            changed = replace(
-                row.value,
-                name=request.name or row.value.name,
-                description=request.description or row.value.description,
-                metadata={**row.value.metadata, **(request.metadata or {})},
-                updated_at=now(),
-            )
-            check_metadata(changed.metadata)
-            self._store.transact({Key(VOLUMES.name, volume_id): row.revision}, [Put(VOLUMES, changed)])
-            return self.view(changed)
-
-        return retry_on_conflict(attempt)
+        return self.view(rename(self._store, VOLUMES, lambda: self.row(caller, volume_id), request))
 
     def extend(self, caller: Caller, volume_id: VolumeId, size: int) -> VolumeView:
         """Ask for growth to size bytes, also while hosts use the volume."""
@@ -279,20 +264,3 @@ def _placement(request: CreateVolumeRequest, profile: Profile) -> PlacementReque
         protocol=profile.access_protocol,
         requirements=tuple(each for each in wanted if each.key != "multiAttach"),
     )
-
-
-def check_update(request: UpdateRequest) -> None:
-    if request.name is not None and request.name:
-        check_name("name", request.name)
-    if request.description:
-        check_text("description", request.description)
-    check_metadata(request.metadata or {})
-
-
-def check_metadata(metadata: Mapping[str, str]) -> None:
-    """At most 64 short texts by short names."""
-    if len(metadata) > _MAXIMUM_METADATA:
-        raise InvalidValueError("metadata", f"holds more than {_MAXIMUM_METADATA} entries")
-    for key, value in metadata.items():
-        check_text("metadata", key, maximum=255)
-        check_text(f"metadata.{key}", value, maximum=1024)
