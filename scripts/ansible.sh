@@ -12,7 +12,8 @@ set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
-venv=$PWD/.venv-ansible
+root=$PWD
+venv=$root/.venv-ansible
 stamp=$venv/weft-stamp
 collection=ansible_collections/weft/storage
 
@@ -39,7 +40,7 @@ in_environment() {
     program=$1
     shift
     env HOME="$venv/home" PATH="$venv/bin:$PATH" ANSIBLE_HOME="$venv/home/.ansible" ANSIBLE_NOCOLOR=1 NO_COLOR=1 \
-        ANSIBLE_COLLECTIONS_PATH="$PWD" LC_ALL=C.UTF-8 "$venv/bin/$program" "$@"
+        ANSIBLE_COLLECTIONS_PATH="$root" LC_ALL=C.UTF-8 "$venv/bin/$program" "$@"
 }
 
 # In the place of get-pip.py: its arguments are pip's own for `install`, and one of get-pip's.

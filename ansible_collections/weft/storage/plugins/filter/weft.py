@@ -1,0 +1,95 @@
+# Copyright: the weft developers
+# Apache License 2.0 (see https://www.apache.org/licenses/LICENSE-2.0)
+"""Filters for the configuration of weft."""
+
+import json
+
+from ansible.errors import AnsibleFilterError
+
+
+def endpoint(address, port):
+    """Address and port as weft reads them; an IPv6 address is in brackets."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def endpoints(addresses, port):
+    return [endpoint(each, port) for each in addresses]
+
+
+def portals(addresses, interfaces, able, transports, port, rdma_port):  # noqa: PLR0917 -- a filter's arguments
+    """Where hosts are to connect, for target.portals; RDMA only on interfaces that are able to."""
+    found = []
+    for address in addresses:
+        if "rdma" in transports and interfaces.get(address) in able:
+            found.append("rdma://" + endpoint(address, rdma_port))
+        if "tcp" in transports:
+            found.append(endpoint(address, port))
+    return found
+
+
+def pool_tables(pools):
+    """The pools of storage_node_pools as tables of weft's configuration: without what is only for making them."""
+    tables = []
+    for pool in pools:
+        table = {key: pool[key] for key in pool if key not in ("devices", "erase", "settings")}
+        table.setdefault("kind", "lvm")
+        if table["kind"] == "lvm":
+            table.pop("path", None)
+        else:
+            table = {
+                key: table[key] for key in table if key not in ("volume_group", "provisioning", "thin_pool")
+            }
+        tables.append(dict(table, **(pool.get("settings") or {})))
+    return tables
+
+
+def toml(value):
+    """A dictionary as TOML; None stands for a key that is left out."""
+    if not isinstance(value, dict):
+        raise AnsibleFilterError(f"weft.storage.toml takes a dictionary, not {value!r}")
+    return "\n".join(_tables(value, [])).lstrip("\n") + "\n"
+
+
+def _tables(table, path):
+    for key in table:
+        if table[key] is not None and not _is_table(table[key]) and not _is_tables(table[key]):
+            yield f"{_key(key)} = {_written(table[key])}"
+    for key in table:
+        below = [*path, _key(key)]
+        if _is_table(table[key]):
+            yield "\n[{}]".format(".".join(below))
+            yield from _tables(table[key], below)
+        elif _is_tables(table[key]):
+            for each in table[key]:
+                yield "\n[[{}]]".format(".".join(below))
+                yield from _tables(each, below)
+
+
+def _is_table(value):
+    return isinstance(value, dict)
+
+
+def _is_tables(value):
+    return isinstance(value, (list, tuple)) and bool(value) and all(isinstance(each, dict) for each in value)
+
+
+def _key(text):
+    plain = str(text).replace("_", "").replace("-", "")
+    return str(text) if plain.isalnum() and plain.isascii() else json.dumps(str(text))
+
+
+def _written(value):
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return repr(value + 0)
+    if isinstance(value, (list, tuple)):
+        return "[{}]".format(", ".join(_written(each) for each in value))
+    return json.dumps(str(value))  # JSON's strings are TOML's basic strings
+
+
+class FilterModule:
+    """Filters for the configuration of weft."""
+
+    def filters(self):
+        return {"endpoints": endpoints, "pool_tables": pool_tables, "portals": portals, "toml": toml}
