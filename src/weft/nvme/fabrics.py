@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Final, TypeAlias
+from typing import ClassVar, Final, Self, TypeAlias
 
 from weft.nvme.layout import BytesLike, pack, padded_nqn, read_nqn
 from weft.nvme.sqe import (
@@ -96,10 +96,10 @@ class PropertySet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AuthenticationSend:
-    """One message of DH-HMAC-CHAP to the controller: `length` bytes of data (TL)."""
+class _Authentication:
+    """What both directions of DH-HMAC-CHAP have in common."""
 
-    FCTYPE: ClassVar[FabricsType] = FabricsType.AUTHENTICATION_SEND
+    FCTYPE: ClassVar[FabricsType]
     length: int
     spsp0: int = 1
     spsp1: int = 1
@@ -110,29 +110,23 @@ class AuthenticationSend:
         return _encode(self.FCTYPE, cid, sgl, tail)
 
     @classmethod
-    def decode(cls, sqe: BytesLike) -> "AuthenticationSend":
+    def decode(cls, sqe: BytesLike) -> Self:
         spsp0, spsp1, secp, length = _AUTHENTICATION.unpack_from(sqe, 40)
         return cls(length=length, spsp0=spsp0, spsp1=spsp1, secp=secp)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AuthenticationReceive:
+class AuthenticationSend(_Authentication):
+    """One message of DH-HMAC-CHAP to the controller: `length` bytes of data (TL)."""
+
+    FCTYPE: ClassVar[FabricsType] = FabricsType.AUTHENTICATION_SEND
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthenticationReceive(_Authentication):
     """One message of DH-HMAC-CHAP from the controller: room for `length` bytes (AL)."""
 
     FCTYPE: ClassVar[FabricsType] = FabricsType.AUTHENTICATION_RECEIVE
-    length: int
-    spsp0: int = 1
-    spsp1: int = 1
-    secp: int = AUTHENTICATION_SECP
-
-    def encode(self, cid: int, sgl: SglDescriptor = NO_DATA) -> bytes:
-        tail = pack(_AUTHENTICATION, self.spsp0, self.spsp1, self.secp, self.length)
-        return _encode(self.FCTYPE, cid, sgl, tail)
-
-    @classmethod
-    def decode(cls, sqe: BytesLike) -> "AuthenticationReceive":
-        spsp0, spsp1, secp, length = _AUTHENTICATION.unpack_from(sqe, 40)
-        return cls(length=length, spsp0=spsp0, spsp1=spsp1, secp=secp)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
