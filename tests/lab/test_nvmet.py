@@ -162,6 +162,25 @@ def test_one_host_leaves_unnoticed_and_one_is_cut_off_while_the_other_writes(
     verbs(node, ["remove", volume.id])
 
 
+@pytest.mark.lab_full
+def test_a_host_that_was_taken_off_the_list_by_hand_is_cut_off_while_the_other_writes(
+    node: Vm, host1: Vm, host2: Vm, volume: Volume
+) -> None:
+    leaving, staying = identity(host1)[0], identity(host2)[0]
+    verbs(node, volume.create(leaving, staying))
+    lost, device = connect(host1, volume, node.address()), connect(host2, volume, node.address())
+    node.run(["rm", f"/sys/kernel/config/nvmet/subsystems/{volume.nqn}/allowed_hosts/{leaving}"])
+    write = f"dd if=/dev/zero of={lost} bs=4k count=1 oflag=direct status=none"
+    host1.run(write)  # nvmet lets it go on
+    host2.run(f"cat > /root/writer.py << 'END'\n{WRITER}\nEND")
+    with host2.spawn(["python3", "/root/writer.py", device, "20"]) as writer:
+        verbs(node, volume.create(staying))
+        host1.run(f"for i in $(seq 100); do test -e {lost} || exit 0; sleep 0.3; done; exit 1", timeout=60)
+        assert writer.wait(120).status == 0
+    disconnect(host2, volume)
+    verbs(node, ["remove", volume.id])
+
+
 def test_every_volume_is_back_after_a_power_cut_while_its_host_never_stops_trying(
     node: Vm, host1: Vm
 ) -> None:

@@ -1,8 +1,6 @@
 """The real os-brick, as OpenStack's Nova and Cinder use it, attaches a volume by weft's connection data."""
 
 import json
-import tarfile
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +8,7 @@ import pytest
 
 from kernel_host.exported import SIZE, connector, export, grow
 from lab import Lab, Rdma, Vm, clean
-from lab.wheels import download_wheels
+from lab.packages import archive_packages, put_packages
 from weft.connection import NvmeofPortal, to_data
 from weft.model import Transport
 
@@ -36,14 +34,9 @@ else:
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """os-brick and all that it needs, for the Python of the VMs; there is no time for pip in an emulated machine."""
-    wheels, unpacked = tmp_path_factory.mktemp("wheels"), tmp_path_factory.mktemp("unpacked")
-    download_wheels(REQUIREMENTS, wheels)
-    for wheel in wheels.glob("*.whl"):
-        zipfile.ZipFile(wheel).extractall(unpacked)
+    """os-brick and all that it needs, for the Python of the VMs."""
     archive = tmp_path_factory.mktemp("archive") / "packages.tar"
-    with tarfile.open(archive, "w") as tar:
-        tar.add(unpacked, "os-brick")
+    archive_packages(REQUIREMENTS, archive)
     return archive
 
 
@@ -52,8 +45,7 @@ def pair(lab_with_weft: Lab, packages: Path) -> Iterator[tuple[Vm, Vm]]:
     node, host = lab_with_weft["node"], lab_with_weft["host1"]
     for each in (node, host):
         each.rdma(Rdma.RXE, "wire1")
-    host.put(packages, "/root/packages.tar", timeout=300)
-    host.run("rm -rf /root/os-brick; tar -xf /root/packages.tar -C /root", timeout=300)
+    put_packages(host, packages, "/root/os-brick")
     yield node, host
     for each in (host, node):
         clean(each)
