@@ -13,13 +13,13 @@ from functools import partial
 from pathlib import Path
 
 from weft.api.server import ApiServer
-from weft.config import Config, PoolSection
+from weft.config import Config, PoolKind, PoolSection
 from weft.control.node import Node
 from weft.control.rows import now
 from weft.control.service import Service
 from weft.drivers import HoldWrites, open_driver
 from weft.errors import ConflictError, PermissionDeniedError, UnavailableError
-from weft.model import NodeId, Pool, PoolId, PoolState, Protocol, StateStatus
+from weft.model import NodeId, Pool, PoolId, PoolState, Protocol, Provisioning, StateStatus
 from weft.names import new_id
 from weft.notify import notify, wait_watched
 from weft.ports import POOL_STATES, POOLS, VOLUMES, Delete, Key, Put, Store, VolumeDriver, Write
@@ -146,6 +146,7 @@ def _pool(section: PoolSection, config: Config, found: Pool | None) -> Pool:
         description=section.description,
         availability_zone=section.availability_zone,
         multi_attach=section.multi_attach,
+        provisioning=section.provisioning if section.kind is PoolKind.LVM else Provisioning.THIN,
         over_commit=section.over_commit,
         capabilities=dict(section.capabilities),
     )

@@ -286,6 +286,13 @@ class Profile:
     custom_properties: Mapping[str, str] = field(default_factory=dict)
 
 
+class Provisioning(StrEnum):
+    """How a pool gives out room: as it is written to, or all at once."""
+
+    THIN = "thin"
+    THICK = "thick"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
     """Storage that volumes are made in, as the configuration names it.
@@ -303,6 +310,7 @@ class Pool:
     storage_type: StorageType = StorageType.BLOCK
     protocol: Protocol = Protocol.NVMEOF
     multi_attach: bool = True
+    provisioning: Provisioning = Provisioning.THIN
     over_commit: float = 1.0
     capabilities: Mapping[str, str] = field(default_factory=dict)
 

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from functools import cache
 
 from contract.volume_benches import read_from, write_to
-from weft.config import PoolKind, PoolSection, Provisioning
+from weft.config import PoolKind, PoolSection
 from weft.drivers.lvm import open_lvm
 from weft.errors import CommandError
-from weft.model import Snapshot, Volume
+from weft.model import Provisioning, Snapshot, Volume
 from weft.ports import VolumeDriver
 from weft.run import Completed, run
 

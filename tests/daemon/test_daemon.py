@@ -13,13 +13,13 @@ import pytest
 from embedded_host.target_process import free_port
 from fakes.rows import make_snapshot, make_volume
 from weft.client import Client
-from weft.config import Config, ConfigFile, PoolSection, TargetKind, TargetSection, check_config
+from weft.config import Config, ConfigFile, PoolKind, PoolSection, TargetKind, TargetSection, check_config
 from weft.daemon import Drivers, serve
 from weft.drivers.copying import reflink
 from weft.drivers.holding import nobody_writes
 from weft.embedded.target.control import TargetStatus
 from weft.errors import ConflictError, PermissionDeniedError, UnavailableError, WeftError
-from weft.model import GIB, PoolId
+from weft.model import GIB, PoolId, Provisioning
 from weft.names import new_id
 from weft.targets import EmbeddedTarget
 
@@ -31,13 +31,16 @@ _SECONDS = 10.0
 def configure(short_path: Path) -> Callable[..., Config]:
     """A configuration whose directories are in a folder of its own."""
 
-    def make(data: str = "data", run: str = "run") -> Config:
+    def make(
+        data: str = "data", run: str = "run", pools: tuple[PoolSection, ...] = (PoolSection(),)
+    ) -> Config:
         portals = (f"127.0.0.1:{free_port()}",)
         return check_config(
             ConfigFile(
                 data_dir=str(short_path / data),
                 runtime_dir=str(short_path / run),
                 target=TargetSection(kind=TargetKind.EMBEDDED, portals=portals),
+                pools=pools,
             )
         )
 
@@ -73,6 +76,20 @@ def _wait_until_it_serves(config: Config) -> TargetStatus:
 def _has_reflinks(directory: Path) -> bool:
     with tempfile.TemporaryFile(dir=directory) as one, tempfile.TemporaryFile(dir=directory) as other:
         return reflink(one.fileno(), other.fileno())
+
+
+def test_pools_tell_how_they_give_out_room(configure: Callable[..., Config]) -> None:
+    sections = (
+        PoolSection(name="files", provisioning=Provisioning.THICK),  # of an LVM pool alone
+        PoolSection(name="thin", kind=PoolKind.LVM, volume_group="weft-none"),
+        PoolSection(
+            name="thick", kind=PoolKind.LVM, volume_group="weft-none", provisioning=Provisioning.THICK
+        ),
+    )
+    config = configure(pools=sections)
+    with serving(config):
+        found = {each.pool.name: each.pool.provisioning for each in Client.for_config(config).pools()}
+    assert found == {"files": Provisioning.THIN, "thin": Provisioning.THIN, "thick": Provisioning.THICK}
 
 
 @pytest.mark.parametrize("shared", ["data", "run"])

@@ -37,6 +37,7 @@ from weft.model import (
     Profile,
     ProfileId,
     Protocol,
+    Provisioning,
     Snapshot,
     SnapshotId,
     StateStatus,
@@ -239,6 +240,7 @@ def test_pools(status: StateStatus) -> None:
         created_at=datetime(2026, 1, 1, tzinfo=UTC),
         protocol=Protocol.ISCSI,
         multi_attach=False,
+        provisioning=Provisioning.THICK,
         over_commit=2.5,
         capabilities={"a": "b"},
     )
@@ -247,6 +249,7 @@ def test_pools(status: StateStatus) -> None:
     resource = over_the_wire(PoolResource.of(view))
     assert isinstance(resource, PoolResource)
     assert resource.view() == view
+    assert resource.extras.data_storage.provisioning_policy == "Thick"  # OpenSDS's word
 
 
 def test_requests() -> None:

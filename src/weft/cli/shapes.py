@@ -138,6 +138,7 @@ def pool_shape(view: PoolView) -> Shape:
         "availability_zone": pool.availability_zone,
         "protocol": pool.protocol.value,
         "multi_attach": pool.multi_attach,
+        "provisioning": pool.provisioning.value,
         "description": pool.description,
         "capabilities": dict(pool.capabilities),
     }

@@ -11,7 +11,7 @@ from weft.config.api import ApiAuth, ApiSection, TlsSection, check_api, parse_li
 from weft.config.directories import check_socket_length, default_data_dir, default_runtime_dir
 from weft.config.file import ConfigFile, default_config_path, read_config_file
 from weft.config.host import ConnectorKind, HostSection, check_host
-from weft.config.pools import PoolKind, PoolSection, Provisioning, check_pools, pool_path
+from weft.config.pools import PoolKind, PoolSection, check_pools, pool_path
 from weft.config.portals import PortalSection, options_of, parse_portal, portal_of
 from weft.config.section import directory
 from weft.config.target import TargetKind, TargetSection, check_embedded_portals, check_target
@@ -29,7 +29,6 @@ __all__ = [
     "PoolKind",
     "PoolSection",
     "PortalSection",
-    "Provisioning",
     "TargetKind",
     "TargetSection",
     "TlsSection",

@@ -11,11 +11,11 @@ import msgspec
 from weft.config.api import ApiAuth, ApiSection
 from weft.config.directories import home
 from weft.config.host import ConnectorKind, HostSection
-from weft.config.pools import PoolKind, PoolSection, Provisioning
+from weft.config.pools import PoolKind, PoolSection
 from weft.config.section import Section
 from weft.config.target import TargetKind, TargetSection
 from weft.errors import InvalidValueError, WeftError
-from weft.model import Transport
+from weft.model import Provisioning, Transport
 
 _CHOICES: dict[str, type[StrEnum]] = {
     "api.auth": ApiAuth,

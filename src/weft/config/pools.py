@@ -11,6 +11,7 @@ import msgspec
 
 from weft.config.section import Section, check_range, directory
 from weft.errors import InvalidValueError
+from weft.model import Provisioning
 from weft.names import check_name, check_text
 
 _LVM_NAME = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9_+.-]{0,126}")
@@ -20,13 +21,6 @@ _LVM_NAME = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9_+.-]{0,126}")
 class PoolKind(StrEnum):
     FILE = "file"
     LVM = "lvm"
-
-
-class Provisioning(StrEnum):
-    """How an LVM pool gives out room: as it is written to, from a thin pool, or all at once."""
-
-    THIN = "thin"
-    THICK = "thick"
 
 
 class PoolSection(Section, frozen=True):

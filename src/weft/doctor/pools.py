@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 
-from weft.config import PoolKind, PoolSection, Provisioning
+from weft.config import PoolKind, PoolSection
 from weft.doctor.case import Case
 from weft.doctor.finding import NODE, Finding
 from weft.doctor.machine import Machine
@@ -21,7 +21,7 @@ from weft.drivers.lvm_report import (
     physical_volume,
     records,
 )
-from weft.model import GIB
+from weft.model import GIB, Provisioning
 
 _PROGRAM_PLACES = ("/usr/sbin", "/sbin", "/usr/bin", "/bin")
 _FULL_METADATA = Decimal(80)

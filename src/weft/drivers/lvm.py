@@ -6,11 +6,12 @@ rounds sizes up to whole extents, and that is the size which is found and export
 
 from collections.abc import Callable
 
-from weft.config import PoolSection, Provisioning
+from weft.config import PoolSection
 from weft.drivers.lvm_group import VolumeGroup
 from weft.drivers.lvm_runner import Runner
 from weft.drivers.lvm_thick import ThickDriver
 from weft.drivers.lvm_thin import ThinDriver
+from weft.model import Provisioning
 from weft.ports import VolumeDriver
 from weft.run import run
 

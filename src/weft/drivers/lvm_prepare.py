@@ -8,10 +8,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from weft.config import PoolKind, PoolSection, Provisioning
+from weft.config import PoolKind, PoolSection
 from weft.drivers.lvm_report import DEVICE_FIELDS, FORMAT, PhysicalVolume, physical_volume, records
 from weft.drivers.lvm_runner import Runner, command
 from weft.errors import ConflictError, DataError, InvalidValueError
+from weft.model import Provisioning
 from weft.run import run
 
 _SECONDS = 300.0

@@ -1,8 +1,10 @@
 """Pools on the wire."""
 
+from enum import StrEnum
+
 import msgspec
 
-from weft.model import NodeId, Pool, PoolId, Protocol, StateStatus, StorageType
+from weft.model import NodeId, Pool, PoolId, Protocol, Provisioning, StateStatus, StorageType
 from weft.views import PoolView
 from weft.wire.base import Resource, format_time, parse_creation_time, parse_time, whole_gib
 
@@ -10,8 +12,13 @@ _AVAILABLE = "available"
 _UNAVAILABLE = "unavailable"
 
 
+class ProvisioningPolicy(StrEnum):
+    THIN = "Thin"
+    THICK = "Thick"
+
+
 class DataStorage(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True):
-    provisioning_policy: str = ""
+    provisioning_policy: ProvisioningPolicy | None = None
     compression: bool
     deduplication: bool
 
@@ -71,7 +78,11 @@ class PoolResource(Resource, kw_only=True):
             multi_attach=pool.multi_attach,
             storage_type=pool.storage_type,
             extras=Extras(
-                data_storage=DataStorage(provisioning_policy="Thin", compression=False, deduplication=False),
+                data_storage=DataStorage(
+                    provisioning_policy=ProvisioningPolicy[pool.provisioning.name],
+                    compression=False,
+                    deduplication=False,
+                ),
                 io_connectivity=IoConnectivity(access_protocol=pool.protocol),
                 data_protection=DataProtection(is_isolated=False),
                 advanced=dict(pool.capabilities),
@@ -84,6 +95,7 @@ class PoolResource(Resource, kw_only=True):
         )
 
     def view(self) -> PoolView:
+        storage = self.extras.data_storage
         return PoolView(
             pool=Pool(
                 id=PoolId(self.id),
@@ -96,6 +108,7 @@ class PoolResource(Resource, kw_only=True):
                 storage_type=self.storage_type,
                 protocol=self.extras.io_connectivity.access_protocol or Protocol.ISCSI,
                 multi_attach=self.multi_attach,
+                provisioning=Provisioning[(storage.provisioning_policy or ProvisioningPolicy.THIN).name],
                 over_commit=self.over_commit,
                 capabilities=self.extras.advanced,
             ),
