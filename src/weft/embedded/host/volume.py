@@ -8,7 +8,7 @@ from typing import Final, Self
 from weft.connection import NvmeofConnection
 from weft.embedded.host.command_queue import Batch
 from weft.embedded.host.options import VolumeOptions
-from weft.embedded.host.ranges import RangeLock, cut, pieces, round_down, round_up
+from weft.embedded.host.ranges import Parts, RangeLock, cut, pieces, round_down, round_up
 from weft.embedded.host.session import Session
 from weft.errors import InvalidValueError, UnsupportedError, WeftError
 from weft.model import HostIdentity, Transport
@@ -90,12 +90,8 @@ class Volume:
         view = memoryview(buffer).cast("B")
         self._check_range(offset, len(view))
         parts = cut(offset, len(view), self._block_size)
-        head, tail = bytearray(), bytearray()
         with self._queue.batch() as batch:
-            if parts.head_length:
-                head = self._read_block(batch, parts.head_offset)
-            if parts.tail_length:
-                tail = self._read_block(batch, parts.tail_offset)
+            head, tail = self._read_edges(batch, parts)
             start = parts.body_offset - offset
             self._read_blocks(batch, parts.body_offset, view[start : start + parts.body_length])
         if parts.head_length:
@@ -219,6 +215,12 @@ class Volume:
     def _blocks(self, offset: int, length: int) -> tuple[int, int]:
         return offset // self._block_size, length // self._block_size
 
+    def _read_edges(self, batch: Batch, parts: Parts) -> tuple[bytearray, bytearray]:
+        """The blocks that hang over at either side, filled once the batch has ended; empty where there is none."""
+        head = self._read_block(batch, parts.head_offset) if parts.head_length else bytearray()
+        tail = self._read_block(batch, parts.tail_offset) if parts.tail_length else bytearray()
+        return head, tail
+
     def _read_block(self, batch: Batch, offset: int) -> bytearray:
         """Ask for the block that offset lies in."""
         block = bytearray(self._block_size)
@@ -240,12 +242,8 @@ class Volume:
     def _write_unaligned(self, offset: int, view: memoryview) -> None:
         """Read the blocks at the edges, put the new bytes into them, write all. Holds the range alone."""
         parts = cut(offset, len(view), self._block_size)
-        head, tail = bytearray(), bytearray()
         with self._queue.batch() as batch:
-            if parts.head_length:
-                head = self._read_block(batch, parts.head_offset)
-            if parts.tail_length:
-                tail = self._read_block(batch, parts.tail_offset)
+            head, tail = self._read_edges(batch, parts)
         start = parts.body_offset - offset
         with self._queue.batch() as batch:
             if parts.head_length:
