@@ -1,6 +1,8 @@
 """A storage node's parts in this process, without the API: configuration, store, drivers, the kernel's target, loop."""
 
+import os
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -54,6 +56,8 @@ PORT: Final = 4420
 HOST_NQN: Final = "nqn.2014-08.org.nvmexpress:uuid:00000000-0000-4000-8000-000000000001"
 CALLER: Final = Caller(tenant_id=DEFAULT_TENANT, is_admin=True)
 _LINKED_SECONDS: Final = 1800.0
+_IDLE_SECONDS: Final = 0.5
+_IDLE_SHARE: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +108,16 @@ class BenchNode:
             seconds=_LINKED_SECONDS,
             what=f"{count} subsystems linked",
         )
+
+    def wait_idle(self) -> None:
+        """Until the looks at everything that follow a start are over: this process does next to nothing."""
+
+        def is_idle() -> bool:
+            began = time.process_time()
+            time.sleep(_IDLE_SECONDS)
+            return time.process_time() - began < _IDLE_SECONDS * _IDLE_SHARE
+
+        wait_until(is_idle, seconds=_LINKED_SECONDS, what="the loop at rest")
 
     def forget(self) -> None:
         """Have nvmet forget everything of weft's, as a restart of the machine does."""
@@ -181,8 +195,11 @@ class BenchNode:
 
 def linked(ports: int) -> int:
     """How many links from ports to subsystems there are; 0 until that many ports are there."""
-    found = list(Path(NVMET, "ports").glob("*"))
-    return sum(len(list((each / "subsystems").iterdir())) for each in found) if len(found) == ports else 0
+    # By bare calls, for weft waits while this process looks.
+    found = os.listdir(f"{NVMET}/ports")  # noqa: PTH208
+    if len(found) != ports:
+        return 0
+    return sum(len(os.listdir(f"{NVMET}/ports/{each}/subsystems")) for each in found)  # noqa: PTH208
 
 
 @contextmanager

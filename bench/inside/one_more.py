@@ -30,6 +30,7 @@ def _measure(node: BenchNode, count: int, rounds: int) -> list[float]:
     """Each time the same volume is attached, with so many exports there."""
     with node.running():
         node.wait_linked(count)
+        node.wait_idle()
         wait_until(lambda: node.is_measured, seconds=_SECONDS, what="the pool's room")
         wanted = CreateVolumeRequest(name=f"one-more-than-{count}", size=1 << 30, pool_id=node.pool_id)
         volume_id = node.service.volumes.create(CALLER, wanted).volume.id

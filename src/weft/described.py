@@ -5,7 +5,7 @@ one class, or of an enum that two classes share, at the same moment. So a type i
 """
 
 import threading
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -13,6 +13,17 @@ ShapeT = TypeVar("ShapeT")
 
 _lock = threading.Lock()
 _described: set[object] = set()
+_decoders: "dict[object, msgspec.json.Decoder[Any]]" = {}
+
+
+def decoder(shape: type[ShapeT]) -> "msgspec.json.Decoder[ShapeT]":
+    """The decoder of a type, which any thread can use; made once."""
+    found = _decoders.get(shape)
+    if found is None:
+        with _lock:
+            found = _decoders.setdefault(shape, msgspec.json.Decoder(shape))
+            _described.add(shape)
+    return found
 
 
 def described(shape: type[ShapeT]) -> type[ShapeT]:

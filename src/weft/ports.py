@@ -101,6 +101,12 @@ class Target(Protocol):
         over: a host that is turned away by a portal that listens loses its device for good.
         """
 
+    def restore(self, exports: Sequence[Export]) -> None:
+        """Make all of these at once of which there is nothing, as after a restart of the machine.
+
+        For speed alone: what is there in part, or cannot be made, is left as it is for create_export, which tells why.
+        """
+
     def refusals(self, volume_id: VolumeId) -> Sequence[Refusal]:
         """Hosts that were turned away from the volume lately, the last first, each once."""
 

@@ -89,7 +89,7 @@ def test_what_was_foreseen_never_differs_from_what_is(change: Callable[[World], 
 def test_a_look_at_everything_asks_nothing_about_single_volumes() -> None:
     world = World()
     intent = Intent(world.store)
-    assert set(intent.read_all()) == {each.id for each in world.volumes}
+    assert {each.volume.id for each in intent.read_all()} == {each.id for each in world.volumes}
     # Rows that say nothing about volumes change nothing, and nor does what is written about others.
     state = PoolState(id=POOL, status=StateStatus.AVAILABLE, total=1)
     world.store.transact({}, [Put(POOL_STATES, state), Put(VOLUMES, replace(world.copy, description="new"))])

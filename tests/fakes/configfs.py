@@ -7,6 +7,7 @@ tests/lab hold the real one against the same statements.
 import errno
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -191,7 +192,8 @@ class FakeNvmet:
                     entries.pop(self._ports, number, path)
                 case _:
                     raise entries.error(errno.EPERM, path)
-            for each in [each for each in self._modes if each == path or each.startswith(f"{path}/")]:
+            gone = _full(path)
+            for each in [each for each in self._modes if each == gone or each.startswith(f"{gone}/")]:
                 del self._modes[each]
 
     def symlink(self, target: str, path: str) -> None:
@@ -229,7 +231,7 @@ class FakeNvmet:
     def chmod(self, path: str, mode: int) -> None:
         with self._change("chmod"):
             self.mode(path)
-            self._modes[path] = mode
+            self._modes[_full(path)] = mode
 
     def write(self, path: str, value: bytes) -> None:
         text = value.decode().rstrip("\n")
@@ -306,7 +308,7 @@ class FakeNvmet:
                     self._port(number)
                 case _:
                     raise entries.error(errno.ENOENT, path)
-            return self._modes.get(path, 0o755)
+            return self._modes.get(_full(path), 0o755)
 
     def lock(self, path: str) -> int:
         if self.is_locked_by_another:
@@ -315,6 +317,10 @@ class FakeNvmet:
 
     def unlock(self, descriptor: int) -> None:
         assert descriptor == -1
+
+    def inside(self, path: str) -> AbstractContextManager["FakeNvmet"]:
+        assert path == str(ROOT), "relative paths begin there"
+        return nullcontext(self)
 
     # -- helpers ----------------------------------------------------------------------------------------------
 
@@ -414,6 +420,10 @@ class _Change:
 
 def _parts(path: str) -> list[str]:
     return path.removeprefix(f"{ROOT}/").split("/")
+
+
+def _full(path: str) -> str:
+    return path if path.startswith(f"{ROOT}/") else f"{ROOT}/{path}"
 
 
 def _address(portal: NvmeofPortal) -> tuple[str, ...]:

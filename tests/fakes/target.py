@@ -2,13 +2,14 @@
 
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fakes.crash import Crash, CrashPlan
 from weft.connection import Connection, NvmeofConnection, NvmeofPortal
 from weft.embedded.dhchap import keys_of
-from weft.errors import PermissionDeniedError, UnavailableError
+from weft.errors import PermissionDeniedError, UnavailableError, WeftError
 from weft.model import Export, FoundExport, HostId, Refusal, Transport, VolumeId
 from weft.names import check_id, subsystem_nqn
 
@@ -152,6 +153,13 @@ class FakeTarget:
 
     def expect(self, volume_ids: frozenset[VolumeId]) -> None:
         self.expected = volume_ids
+
+    def restore(self, exports: Sequence[Export]) -> None:
+        with self._lock:
+            for export in exports:
+                if export.volume_id not in self._shown:
+                    with suppress(WeftError):
+                        self.create_export(export)
 
     def refusals(self, volume_id: VolumeId) -> Sequence[Refusal]:
         return [each for each in self.refused if each.volume_id == volume_id]

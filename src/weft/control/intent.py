@@ -57,11 +57,21 @@ OfVolumeT = TypeVar("OfVolumeT", bound=_OfVolume)
 
 @dataclass(slots=True)
 class _Foreseen:
-    """All volumes as of a revision. users: by the id of a row, the volumes that it says something about."""
+    """All volumes as of a revision. wanted: those that still stand and were not read."""
 
     revision: Revision
+    everything: Sequence[Wanted]
     wanted: dict[VolumeId, Wanted]
-    users: Mapping[str, Collection[VolumeId]]
+    _users: dict[str, set[VolumeId]] | None = None
+
+    def users(self) -> Mapping[str, Collection[VolumeId]]:
+        """By the id of a row, the volumes that it says something about; put together once a row has changed."""
+        if self._users is None:
+            self._users = defaultdict(set)
+            for wanted in self.everything:
+                for row_id in _row_ids(wanted):
+                    self._users[row_id].add(wanted.volume.id)
+        return self._users
 
 
 class Intent:
@@ -86,30 +96,37 @@ class Intent:
             ]
         return wanted, revision
 
-    def read_all(self) -> Collection[VolumeId]:
-        """The ids of all volumes. What is read of each now is what the next read() of it tells, unless it changes."""
+    def read_all(self) -> Sequence[Wanted]:
+        """All about all volumes; what the next read() of each tells too, unless it changes."""
         revision = self._store.revision()
         volumes = _values(self._store.list(VOLUMES))
         read = self._read(volumes, _values(self._store.list(VOLUME_STATES)), None)
-        users = defaultdict(set)
-        for wanted in read:
-            for row_id in _row_ids(wanted):
-                users[row_id].add(wanted.volume.id)
         with self._lock:
-            self._foreseen = _Foreseen(revision, {each.volume.id: each for each in read}, users)
-        return [each.id for each in volumes]
+            self._foreseen = _Foreseen(revision, read, {each.volume.id: each for each in read})
+        return read
+
+    def unread(self) -> Mapping[VolumeId, Wanted]:
+        """What the last read_all() has found of volumes that no read() was about since, and that have not changed."""
+        with self._lock:
+            foreseen = self._standing()
+            return dict(foreseen.wanted) if foreseen is not None else {}
 
     def _take_foreseen(self, volume_id: VolumeId) -> Wanted | None:
         with self._lock:
-            foreseen = self._foreseen
-            if foreseen is None:
-                return None
-            changes = self._store.watch(foreseen.revision, 0)
-            foreseen.revision = changes.revision
-            if changes.keys is None or not all(_drop(foreseen, key) for key in changes.keys):
-                self._foreseen = None
-                return None
-            return foreseen.wanted.pop(volume_id, None)
+            foreseen = self._standing()
+            return foreseen.wanted.pop(volume_id, None) if foreseen is not None else None
+
+    def _standing(self) -> _Foreseen | None:
+        """What was foreseen, without what has changed since; to be called with the lock."""
+        foreseen = self._foreseen
+        if foreseen is None or not foreseen.wanted:
+            self._foreseen = None
+            return None
+        changes = self._store.watch(foreseen.revision, 0)
+        foreseen.revision = changes.revision
+        if changes.keys is None or not all(_drop(foreseen, key) for key in changes.keys):
+            self._foreseen = None
+        return self._foreseen
 
     def _read(
         self, volumes: Sequence[Volume], states: Iterable[VolumeState], where: Mapping[str, str] | None
@@ -133,7 +150,8 @@ class Intent:
                 state=state_of.get(volume.id),
                 source=self._source(volume),
                 snapshots=tuple(
-                    WantedSnapshot(each, snapshot_states.get(each.id)) for each in snapshots[volume.id]
+                    WantedSnapshot(each, snapshot_states.get(each.id))
+                    for each in snapshots.get(volume.id, ())
                 ),
                 attachments=tuple(
                     WantedAttachment(
@@ -142,7 +160,7 @@ class Intent:
                         hosts[each.host_id],
                         held.secrets if (held := secrets[each.host_id]) is not None else None,
                     )
-                    for each in attachments[volume.id]
+                    for each in attachments.get(volume.id, ())
                 ),
             )
             for volume in volumes
@@ -162,7 +180,7 @@ def _drop(foreseen: _Foreseen, key: Key) -> bool:
     """Forget the volumes that a changed row says something about; whether it is known which they are."""
     if key.table not in _SAYS_SOMETHING:
         return True
-    users = foreseen.users.get(key.id)
+    users = foreseen.users().get(key.id)
     for volume_id in users or ():
         foreseen.wanted.pop(volume_id, None)
     return users is not None

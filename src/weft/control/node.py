@@ -3,14 +3,15 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
+from weft.control.restoring import expected_volumes
 from weft.control.settling import Settler
+from weft.control.steps import Wanted
 from weft.control.workqueue import WorkQueue
 from weft.errors import WeftError
 from weft.model import NodeId, PoolId, Protocol, VolumeId
 from weft.ports import (
-    ATTACHMENT_STATES,
     ATTACHMENTS,
     SNAPSHOTS,
     VOLUMES,
@@ -70,18 +71,21 @@ class Node:
         )
         self._tries: dict[VolumeId, int] = {}
         self._seen = Revision(0)
+        self._before: Sequence[Wanted] = ()
         self._stopping = threading.Event()
         self._threads = [threading.Thread(target=self._work, name=f"node-{n}") for n in range(workers)]
         self._threads.append(threading.Thread(target=self._guarded, args=(self._watch,), name="node-watch"))
-        self._threads.append(
-            threading.Thread(target=self._guarded, args=(self._sweep_regularly,), name="node-sweep")
-        )
+        self._threads.append(threading.Thread(target=self._restore_and_sweep, name="node-sweep"))
         self._threads.append(
             threading.Thread(target=self._guarded, args=(self._measure_next,), name="node-pools")
         )
 
     def start(self) -> None:
-        self._tell_targets_what_to_expect()
+        self._seen = self._store.revision()  # what was before is seen to by the first look at everything
+        self._before = self._settler.read_all()
+        expected = expected_volumes(self._before)
+        for protocol, target in self._targets.items():
+            target.expect(expected.get(protocol, frozenset()))
         for thread in self._threads:
             thread.start()
 
@@ -121,17 +125,9 @@ class Node:
         for pool_id in self._drivers:
             self._settler.measure_pool(pool_id)
 
-    def _tell_targets_what_to_expect(self) -> None:
-        expected: dict[Protocol, set[VolumeId]] = {}
-        for row in self._store.list(ATTACHMENT_STATES):
-            if row.value.connection is not None:
-                expected.setdefault(row.value.connection.protocol, set()).add(row.value.volume_id)
-        for protocol, target in self._targets.items():
-            target.expect(frozenset(expected.get(protocol, ())))
-
     def _add_all(self) -> None:
-        for volume_id in self._settler.read_all():
-            self._queue.add(volume_id)
+        for wanted in self._settler.read_all():
+            self._queue.add(wanted.volume.id)
 
     def _end_orphans(self, target: Target) -> None:
         try:
@@ -206,6 +202,14 @@ class Node:
                 self._settler.measure_pool(pool_id)
             finally:
                 self._pools.done(pool_id)
+
+    def _restore_and_sweep(self) -> None:
+        try:
+            self._settler.restore_exports(self._before)
+        except Exception:  # noqa: BLE001 -- the passes over single volumes restore them too
+            _log.exception("restoring all exports at once met a bug; they are restored one by one")
+        self._before = ()
+        self._guarded(self._sweep_regularly)
 
     def _sweep_regularly(self) -> None:
         self.sweep()

@@ -24,7 +24,7 @@ from weft.control.steps import (
     WantedAttachment,
 )
 from weft.errors import InvalidValueError, UnavailableError, UnsupportedError
-from weft.model import ExportHost, FoundExport, SnapshotState, StateStatus
+from weft.model import Export, ExportHost, FoundExport, FoundVolume, SnapshotState, StateStatus
 
 
 def plan(wanted: Wanted, found: Found) -> tuple[Step, ...]:
@@ -82,6 +82,22 @@ def is_lost(wanted: Wanted, found: Found) -> bool:
     if wanted.state is None or not wanted.was_made:
         return False
     return found.volume is None or found.volume.size < wanted.state.size
+
+
+def restorable(wanted: Wanted, here: FoundVolume | None) -> Export | None:
+    """What to show of a volume that is shown nowhere, if to show it is all that there is to do; else None.
+
+    Says what plan() says of such a volume, in a fraction of its time.
+    """
+    volume, state = wanted.volume, wanted.state
+    if here is None or state is None or volume.deleting or state.generation != volume.generation:
+        return None
+    if not 0 < state.size <= here.size or any(each.attachment.deleting for each in wanted.attachments):
+        return None
+    if any(each.snapshot.deleting or _is_unmade(each.state) for each in wanted.snapshots):
+        return None
+    hosts = export_hosts(wanted)
+    return Export(volume_id=volume.id, path=here.path, size=here.size, hosts=hosts) if hosts else None
 
 
 def _plan_deletion(wanted: Wanted, found: Found) -> tuple[Step, ...]:
@@ -152,9 +168,9 @@ def _plan_export(wanted: Wanted, found: Found) -> list[Step]:
 def export_hosts(wanted: Wanted) -> tuple[ExportHost, ...]:
     """The hosts that are to be let in, in the order of their ids."""
     hosts = {
-        each.attachment.host_id: each.export_host
+        host.host_id: host
         for each in wanted.attachments
-        if not each.attachment.deleting and each.export_host is not None
+        if not each.attachment.deleting and (host := each.export_host) is not None
     }
     return tuple(hosts[host_id] for host_id in sorted(hosts))
 

@@ -1,7 +1,7 @@
 """One pass over one volume: observe, plan, do, write down."""
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import assert_never
 
@@ -10,6 +10,7 @@ from weft.control.intent import Intent
 from weft.control.locks import IdLocks, Turns
 from weft.control.reconcile import cuts, is_blocked, is_lost, plan
 from weft.control.report import report, report_unobserved
+from weft.control.restoring import restore_exports
 from weft.control.steps import (
     CreateVolume,
     DataStep,
@@ -96,9 +97,13 @@ class Settler:
                     return self._settle_locked(wanted)
         return False
 
-    def read_all(self) -> Collection[VolumeId]:
-        """The ids of all volumes; the next pass over each costs the store nothing, unless its rows have changed."""
+    def read_all(self) -> Sequence[Wanted]:
+        """All volumes; the next pass over each costs the store nothing, unless its rows have changed."""
         return self._intent.read_all()
+
+    def restore_exports(self, everything: Sequence[Wanted]) -> None:
+        """Bring back all exports at once of what read_all() has found; what cannot be is left to the passes."""
+        restore_exports(everything, self._intent, self._locks, self._drivers, self._targets)
 
     def measure_pool(self, pool_id: PoolId) -> None:
         """Write down how much room a pool has, if that has changed."""

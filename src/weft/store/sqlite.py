@@ -7,12 +7,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
-from weft.described import described
+from weft.described import decoder
 from weft.errors import DataError, NoSpaceError, RevisionConflictError, UnavailableError, WeftError
 from weft.ports import Changes, Delete, Key, Revision, Row, Table, Write
 
@@ -138,8 +139,9 @@ class SqliteStore:
             oldest = self._history[0][0] - 1 if self._history else self._revision
             if since < oldest:
                 return Changes(self._revision, None)
-            keys = frozenset().union(*(keys for revision, keys in self._history if revision > since))
-            return Changes(self._revision, keys)
+            # From the newest on, for thousands are remembered and few are asked for.
+            newer = takewhile(lambda each: each[0] > since, reversed(self._history))
+            return Changes(self._revision, frozenset().union(*(keys for _, keys in newer)))
 
     def close(self) -> None:
         """Close the file; whoever waits or comes later gets UnavailableError."""
@@ -173,7 +175,7 @@ class SqliteStore:
 
     def _row(self, table: Table[RowT], body: str, revision: int) -> Row[RowT]:
         try:
-            return Row(msgspec.json.decode(body, type=described(table.row)), Revision(revision))
+            return Row(decoder(table.row).decode(body), Revision(revision))
         except msgspec.DecodeError as error:
             raise DataError(f"a row of {table.name} in {self._path} cannot be read: {error}") from error
 

@@ -8,6 +8,8 @@ import errno
 import fcntl
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -70,27 +72,33 @@ class Calls(Protocol):
 
     def unlock(self, descriptor: int) -> None: ...
 
+    def inside(self, path: str) -> AbstractContextManager["Calls"]:
+        """The same calls on paths that begin in a directory; a link's target stays as it is."""
+
 
 class KernelCalls:
-    """The real ones."""
+    """The real ones. directory: a descriptor of the one that relative paths begin in, if not the working directory."""
+
+    def __init__(self, directory: int | None = None) -> None:
+        self._directory = directory
 
     def mkdir(self, path: str) -> None:
-        os.mkdir(path)  # noqa: PTH102 -- a thousand exports are some ten thousand calls
+        os.mkdir(path, dir_fd=self._directory)
 
     def rmdir(self, path: str) -> None:
-        os.rmdir(path)  # noqa: PTH106
+        os.rmdir(path, dir_fd=self._directory)
 
     def symlink(self, target: str, path: str) -> None:
-        os.symlink(target, path)  # noqa: PTH211
+        os.symlink(target, path, dir_fd=self._directory)
 
     def unlink(self, path: str) -> None:
-        os.unlink(path)  # noqa: PTH108
+        os.unlink(path, dir_fd=self._directory)
 
     def chmod(self, path: str, mode: int) -> None:
-        os.chmod(path, mode)  # noqa: PTH101
+        os.chmod(path, mode, dir_fd=self._directory)
 
     def write(self, path: str, value: bytes) -> None:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=self._directory)
         try:
             written = os.write(descriptor, value)
         finally:
@@ -99,20 +107,24 @@ class KernelCalls:
             raise OSError(errno.EIO, f"only {written} of {len(value)} bytes were taken")
 
     def read(self, path: str) -> bytes:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._directory)
         try:
             return os.read(descriptor, _LARGEST_ATTRIBUTE)
         finally:
             os.close(descriptor)
 
     def names(self, path: str) -> list[str]:
-        return os.listdir(path)  # noqa: PTH208
+        descriptor = self._open_directory(path)
+        try:
+            return os.listdir(descriptor)  # noqa: PTH208
+        finally:
+            os.close(descriptor)
 
     def mode(self, path: str) -> int:
-        return stat.S_IMODE(os.lstat(path).st_mode)
+        return stat.S_IMODE(os.stat(path, dir_fd=self._directory, follow_symlinks=False).st_mode)
 
     def lock(self, path: str) -> int:
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = self._open_directory(path)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BaseException:
@@ -123,6 +135,17 @@ class KernelCalls:
     def unlock(self, descriptor: int) -> None:
         os.close(descriptor)
 
+    @contextmanager
+    def inside(self, path: str) -> Iterator["KernelCalls"]:
+        descriptor = self._open_directory(path)
+        try:
+            yield KernelCalls(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _open_directory(self, path: str) -> int:
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._directory)
+
 
 class Configfs:
     """A directory of configfs, such as /sys/kernel/config/nvmet; paths are relative to it. Safe to use from any thread.
@@ -130,11 +153,23 @@ class Configfs:
     Every verb raises ConfigfsError when the kernel refuses it.
     """
 
-    def __init__(self, root: Path, calls: Calls | None = None) -> None:
+    def __init__(self, root: Path, calls: Calls | None = None, *, is_inside: bool = False) -> None:
+        """is_inside: the calls' paths begin in root."""
         self.root = root
-        self._prefix = f"{root}/"
+        self._root = f"{root}/"
+        self._prefix = "" if is_inside else self._root
         self._calls = calls if calls is not None else KernelCalls()
         self._lock: int | None = None
+
+    @contextmanager
+    def opened(self) -> Iterator["Configfs"]:
+        """The same directory, opened while the block lasts: for a row of changes, for the kernel walks each path."""
+        with ExitStack() as stack:
+            try:
+                calls = stack.enter_context(self._calls.inside(str(self.root)))
+            except OSError as error:
+                raise ConfigfsError("opening", str(self.root), error) from None
+            yield Configfs(self.root, calls, is_inside=True)
 
     def lock(self) -> None:
         """Keep other processes that lock it too from it, until unlock() or the end of this one. Locked already: nothing.
@@ -185,7 +220,7 @@ class Configfs:
 
     def link(self, target: str, path: str) -> None:
         try:
-            self._calls.symlink(self._prefix + target, self._prefix + path)
+            self._calls.symlink(self._root + target, self._prefix + path)
         except FileExistsError:
             pass
         except OSError as error:
@@ -250,4 +285,4 @@ class Configfs:
             raise self._error("looking at", path, error) from None
 
     def _error(self, doing: str, path: str, error: OSError) -> ConfigfsError:
-        return ConfigfsError(doing, self._prefix + path, error)
+        return ConfigfsError(doing, self._root + path, error)

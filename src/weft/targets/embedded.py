@@ -100,6 +100,9 @@ class EmbeddedTarget:
     def expect(self, volume_ids: frozenset[VolumeId]) -> None:
         """Nothing to do: the process restores its exports from its own files before it listens."""
 
+    def restore(self, exports: Sequence[Export]) -> None:
+        """Nothing to do, as in expect()."""
+
     def refusals(self, volume_id: VolumeId) -> Sequence[Refusal]:
         """See the door. What was before the process last began is forgotten."""
         return self._call(ListRefusals(check_id("volume_id", volume_id)), Refusals).refusals

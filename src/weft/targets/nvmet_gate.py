@@ -20,6 +20,7 @@ _log = logging.getLogger(__name__)
 
 TABLE: Final = "weft_gate"
 _SECONDS: Final = 10.0
+_IS_SHUT: Final = "no host can connect, for the nftables rules that hold hosts off cannot be taken away"
 _ROCE_PORT: Final = 4791
 
 
@@ -66,6 +67,60 @@ class NftGate:
             return True
         except WeftError:
             return False  # a kernel without nftables
+
+
+class KeptGate:
+    """A gate together with what is known of it. Not safe to use from several threads."""
+
+    def __init__(self, gate: Gate) -> None:
+        self.trouble = ""
+        """Why it could not be opened, a clause."""
+        self._gate = gate
+        self._is_closed = False
+        self._is_unknown = False
+
+    def close(self, portal: NvmeofPortal) -> None:
+        if self._gate.close(portal):
+            self._is_closed = True
+
+    def was_left_closed(self) -> bool:
+        """Whether a crash may have left it closed."""
+        self._is_closed = self._gate.is_closed()
+        return self._is_closed
+
+    def look_later(self) -> None:
+        """Have the next open_again() find out whether a crash has left it closed."""
+        self._is_unknown = True
+
+    def open(self) -> None:
+        """Raises UnavailableError when it stays closed."""
+        try:
+            self._open()
+        except WeftError as error:
+            raise UnavailableError(
+                f"{_IS_SHUT}: {error}; do this again, or take them away by hand: nft delete table inet {TABLE}"
+            ) from error
+
+    def open_again(self) -> None:
+        """Open it if it was closed. What keeps it closed is remembered as its trouble, and tried again next time."""
+        try:
+            if not self._is_closed and self._is_unknown:
+                self._is_closed = self._gate.is_closed()
+            self._is_unknown = False
+            if self._is_closed:
+                self._open()
+        except WeftError as error:
+            if not self.trouble:
+                _log.error("%s: %s; it is tried again", _IS_SHUT, error)
+            self.trouble = str(error)
+
+    def notes(self) -> list[str]:
+        """Sentences for a person about what keeps everyone out."""
+        return [f"{_IS_SHUT}: {self.trouble}; it is tried again"] if self.trouble else []
+
+    def _open(self) -> None:
+        self._gate.open()
+        self._is_closed, self.trouble = False, ""
 
 
 def _rules(portal: NvmeofPortal) -> str:

@@ -22,6 +22,7 @@ from weft.targets.nvmet_tree import (
     check_knows_keys,
     host_difference,
     host_path,
+    let_in,
     read_host,
     subsystem_path,
 )
@@ -66,17 +67,22 @@ class NvmetHosts:
         self._known: dict[str, DhChapSecrets | None] = {}
         """Hosts whose directories are there, with these keys, as far as this process has seen to it."""
 
-    def admit(self, hosts: Sequence[ExportHost], wanted: Subsystem, live: Subsystem | None) -> None:
-        """Let in the hosts that a subsystem is wanted to have, with their keys."""
+    def admit(self, hosts: Sequence[ExportHost], wanted: Subsystem, live: Subsystem) -> None:
+        """Let in the hosts that a subsystem is wanted to have, with their keys. Something may have to be repaired."""
         with self._lock:
             if not wanted.allow_any_host:
                 for host in hosts:
-                    # A subsystem that is there already is looked at closely: something may have to be repaired.
-                    if live is not None or self._known.get(host.initiator, ()) != host.secrets:
-                        self._have(host.initiator, host.secrets)
-                        self._known[host.initiator] = host.secrets
+                    self._have(host.initiator, host.secrets)
+            apply(self._configfs, access_difference(wanted, live))
+
+    def admit_first(self, configfs: Configfs, hosts: Sequence[ExportHost], nqn: str) -> None:
+        """Let hosts in to a subsystem that was just made, through a configfs that may be an opened one."""
+        with self._lock:
+            for host in hosts:
+                if self._known.get(host.initiator, ()) != host.secrets:
+                    self._have(host.initiator, host.secrets)
             try:
-                apply(self._configfs, access_difference(wanted, live))
+                let_in(configfs, nqn, [host.initiator for host in hosts])
             except ConfigfsError:
                 self._known.clear()  # someone may have taken a directory away
                 raise
@@ -155,12 +161,14 @@ class NvmetHosts:
         if live is None:
             apply(self._configfs, host_difference(host_nqn, None, None))
             if secrets is None:
+                self._known[host_nqn] = None
                 return
             live = read_host(self._configfs, host_nqn)
         if secrets is not None and live is not None:
             check_knows_keys(live)
             self._sessions.watch_keys()
         apply(self._configfs, host_difference(host_nqn, secrets, live))
+        self._known[host_nqn] = secrets
 
     def _end_sessions(
         self, nqn: str, staying: frozenset[str], portals: Sequence[NvmeofPortal], qid_max: int

@@ -27,6 +27,11 @@ KMSG: Final = Path("/dev/kmsg")
 _DYNAMIC_DEBUG: Final = Path("/proc/dynamic_debug/control")
 _SHOW_AUTHENTICATED: Final = 'module nvmet format "host authenticated" +p'
 _LARGEST_RECORD: Final = 8192
+_OF_NVMET: Final = b"nvmet: "
+_OF_NAMESPACES: Final = b"nvmet: adding nsid "
+"""A line for each export that is restored; it tells nothing of hosts."""
+_GATHERING_MILLISECONDS: Final = 100
+"""So many lines are read together, for while a thousand exports are restored each is a turn of this thread."""
 _MOST_REFUSALS: Final = 1024
 _TIME_FOR_KEY: Final = timedelta(seconds=3)
 """From the making of a controller until its host must have shown its key."""
@@ -198,14 +203,13 @@ class KernelLog:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Read what there is and follow what comes. Where the log cannot be read nothing is known, and a warning says so."""
+        """Follow what is there and what comes. Where the log cannot be read nothing is known, and a warning says so."""
         try:
             self._descriptor = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             _log.warning("%s cannot be read (%s): refused hosts are not told of", self._path, error.strerror)
             return
         self._wake_reader, self._wake_writer = os.pipe()
-        self._read()
         self._thread = threading.Thread(target=self._follow, name="kernel log")
         self._thread.start()
 
@@ -247,12 +251,13 @@ class KernelLog:
             return self._findings.refusals(volume_id, self._now())
 
     def _follow(self) -> None:
-        poller = select.poll()
-        poller.register(self._descriptor, select.POLLIN)
-        poller.register(self._wake_reader, select.POLLIN)
+        lines, end = select.poll(), select.poll()
+        lines.register(self._descriptor, select.POLLIN)
+        for each in (lines, end):
+            each.register(self._wake_reader, select.POLLIN)
         while True:
-            ready = {descriptor for descriptor, _ in poller.poll()}
-            if self._wake_reader in ready:
+            lines.poll()
+            if end.poll(_GATHERING_MILLISECONDS):
                 return
             self._read()
 
@@ -274,21 +279,22 @@ class KernelLog:
                     return
                 if not record:
                     return
-                self._take(record.decode(errors="replace"))
+                self._take(record)
 
-    def _take(self, record: str) -> None:
+    def _take(self, record: bytes) -> None:
         """`priority,number,microseconds,flags;message` and lines of details (Documentation/ABI/testing/dev-kmsg)."""
-        head, _, rest = record.partition(";")
-        fields = head.split(",")
-        if len(fields) < 3 or not all(each.isdecimal() for each in fields[:3]):
+        head, _, rest = record.partition(b";")
+        try:
+            priority, number, microseconds = map(int, head.split(b",")[:3])
+        except ValueError:
             return
-        priority, number, microseconds = (int(each) for each in fields[:3])
         if self._next is None:
             self._complete = number == 0
         elif number != self._next:
             self._complete = False
             self._findings.forget()
         self._next = number + 1
-        if priority >> 3 == 0:
+        if priority >> 3 == 0 and rest.startswith(_OF_NVMET) and not rest.startswith(_OF_NAMESPACES):
             age = time.clock_gettime(time.CLOCK_MONOTONIC) - microseconds / 1e6
-            self._findings.take(rest.partition("\n")[0], self._now() - timedelta(seconds=age))
+            line = rest.partition(b"\n")[0].decode(errors="replace")
+            self._findings.take(line, self._now() - timedelta(seconds=age))

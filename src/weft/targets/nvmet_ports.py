@@ -14,18 +14,18 @@ from typing import Final
 
 from weft.config import PortalSection
 from weft.connection import LOOP_PORTAL, NvmeofPortal
-from weft.errors import UnavailableError, UnsupportedError, WeftError
+from weft.errors import UnsupportedError, WeftError
 from weft.model import Transport
 from weft.targets.configfs import PRIVATE, Configfs, ConfigfsError
-from weft.targets.nvmet_gate import TABLE, Gate
-from weft.targets.nvmet_tree import subsystem_path
+from weft.targets.nvmet_gate import Gate, KeptGate
+from weft.targets.nvmet_restore import Restore
+from weft.targets.nvmet_tree import SUBSYSTEMS, subsystem_path
 
 _log = logging.getLogger(__name__)
 
 _FIRST_ID: Final = 16384
 _IDS: Final = 16384
 _PORTS: Final = "ports"
-_GATE_IS_SHUT: Final = "no host can connect, for the nftables rules that hold hosts off cannot be taken away"
 
 
 @dataclass(slots=True, eq=False)
@@ -49,8 +49,9 @@ class _Port:
 class NvmetPorts:
     """The ports of the configured portals. Safe to use from any thread.
 
-    prepare is called, by several threads, before a port is made, and raises when the transport's module cannot be had. ready tells the NQNs
-    of all subsystems that are to be shown; lost is told which of them somebody has taken away, and no port opens then.
+    prepare is called, by several threads, before a port is made, and raises when the transport's module cannot be had.
+    restore tells which subsystems are to be shown; lost is told which of them somebody has taken away, and no port
+    opens then.
     """
 
     def __init__(
@@ -60,18 +61,16 @@ class NvmetPorts:
         gate: Gate,
         prepare: Callable[[Sequence[Transport]], None],
         *,
-        ready: Callable[[], Sequence[str]],
+        restore: Restore,
         lost: Callable[[Sequence[str]], None],
     ) -> None:
         self._configfs = configfs
-        self._ready = ready
+        self._restore = restore
         self._lost = lost
         self._ports = [_Port(portal, options) for portal, options in portals.items()]
-        self._gate = gate
+        self._gate = KeptGate(gate)
         self._prepare = prepare
         self._lock = threading.Lock()
-        self._is_gated = False
-        self._gate_trouble = ""
 
     @property
     def portals(self) -> tuple[NvmeofPortal, ...]:
@@ -133,8 +132,7 @@ class NvmetPorts:
             for port in self._ports:
                 if not port.is_open:
                     self._try_to_open(port, missing)
-            if self._gate_trouble:
-                self._open_gate()
+            self._gate.open_again()
 
     def hide(self, nqn: str) -> None:
         """Unlink a subsystem everywhere, which ends its hosts' sessions. With the last one weft's ports go."""
@@ -143,7 +141,7 @@ class NvmetPorts:
                 if port.id is None:
                     continue
                 self._configfs.unlink(port.link_path(nqn))
-                if not self._ready():
+                if not self._restore.has_ready():
                     self._remove(port)
             for port in self._retired():
                 self._configfs.unlink(port.link_path(nqn))
@@ -163,12 +161,7 @@ class NvmetPorts:
                 for nqn in nqns:
                     self._configfs.unlink(port.link_path(nqn))
                 self._remove(port)
-            try:
-                self._gate.open()
-            except WeftError as error:
-                raise UnavailableError(
-                    f"{_GATE_IS_SHUT}: {error}; do this again, or take them away by hand: nft delete table inet {TABLE}"
-                ) from error
+            self._gate.open()
 
     def listening(self) -> tuple[NvmeofPortal, ...]:
         with self._lock:
@@ -182,7 +175,7 @@ class NvmetPorts:
     def pending(self) -> bool:
         """Whether a portal, or the gate before it, could not be opened when it was last tried."""
         with self._lock:
-            return bool(self._gate_trouble) or any(each.trouble for each in self._ports)
+            return bool(self._gate.trouble) or any(each.trouble for each in self._ports)
 
     def troubles(self) -> dict[NvmeofPortal, str]:
         """Why portals do not listen, by portal; clauses."""
@@ -192,9 +185,8 @@ class NvmetPorts:
     def notes(self) -> list[str]:
         """What keeps hosts out, and what of the portals' options is not in force; sentences."""
         with self._lock:
-            gate = [f"{_GATE_IS_SHUT}: {self._gate_trouble}; it is tried again"] if self._gate_trouble else []
             # nvmet changes no option of a port that listens.
-            return gate + [
+            return self._gate.notes() + [
                 f"portal {port.portal} has {name} {found}, not {value}; it changes once nothing is exported through it"
                 for port in self._ports
                 if port.is_open
@@ -205,14 +197,16 @@ class NvmetPorts:
     def finish(self) -> None:
         """Link what a burst that was broken off by a crash has left out, and open the gate that it left closed."""
         with self._lock:
-            if not self._gate.is_closed():
+            if not any(each.is_open for each in self._ports):
+                self._gate.look_later()  # nobody can connect as it is, so there is time until one opens
                 return
-            self._is_gated = True
+            if not self._gate.was_left_closed():
+                return
             for port in self._ports:
                 if port.is_open:
-                    for nqn in self._ready():
+                    for nqn in self._restore.ready():
                         self._link(port, nqn)
-            self._open_gate()
+            self._gate.open_again()
 
     def _link(self, port: _Port, nqn: str) -> None:
         self._configfs.link(subsystem_path(nqn), port.link_path(nqn))
@@ -235,7 +229,7 @@ class NvmetPorts:
         with self._lock:
             closed = [each for each in self._ports if not each.is_open and (again or not each.trouble)]
         missing: dict[Transport, WeftError] = {}
-        for transport in {each.portal.transport for each in closed} if self._ready() else ():
+        for transport in {each.portal.transport for each in closed} if self._restore.has_ready() else ():
             try:
                 self._prepare([transport])
             except WeftError as error:
@@ -243,8 +237,9 @@ class NvmetPorts:
         return missing
 
     def _try_to_open(self, port: _Port, missing: Mapping[Transport, WeftError]) -> None:
-        nqns = self._ready()
-        gone = [nqn for nqn in nqns if not self._configfs.exists(subsystem_path(nqn))]
+        nqns = self._restore.ready()
+        there = frozenset(self._configfs.names(SUBSYSTEMS))
+        gone = [nqn for nqn in nqns if nqn not in there]
         if gone:
             self._lost(gone)
         if gone or not nqns:
@@ -267,30 +262,18 @@ class NvmetPorts:
 
     def _link_all(self, port: _Port, nqns: Sequence[str]) -> None:
         """Link all or none: a host that finds a port which lacks its subsystem gives up."""
-        if len(nqns) > 1 and self._gate.close(port.portal):
-            self._is_gated = True
+        if len(nqns) > 1:
+            self._gate.close(port.portal)
         try:
-            for nqn in nqns:
-                self._link(port, nqn)
+            with self._configfs.opened() as configfs:
+                for nqn in nqns:
+                    configfs.link(subsystem_path(nqn), port.link_path(nqn))
         except ConfigfsError:
             for nqn in nqns:
                 self._configfs.unlink(port.link_path(nqn))
-            self._open_gate()
+            self._gate.open_again()
             raise
-        self._open_gate()
-
-    def _open_gate(self) -> None:
-        """What cannot be opened now is tried again, see pending()."""
-        if not self._is_gated:
-            return
-        try:
-            self._gate.open()
-        except WeftError as error:
-            if not self._gate_trouble:
-                _log.error("%s: %s; it is tried again", _GATE_IS_SHUT, error)
-            self._gate_trouble = str(error)
-            return
-        self._is_gated, self._gate_trouble = False, ""
+        self._gate.open_again()
 
     def _make(self, port: _Port) -> None:
         found = self._find_all()

@@ -37,12 +37,11 @@ class Restore:
             if self._awaited:
                 self._deadline = time.monotonic() + self._seconds
 
-    def made(self, nqn: str) -> bool:
-        """A subsystem is complete; whether it was expected."""
+    def made(self, *nqns: str) -> None:
+        """These subsystems are complete."""
         with self._lock:
-            self._ready[nqn] = None
-            self._awaited.discard(nqn)
-            return nqn in self._expected
+            self._ready.update(dict.fromkeys(nqns))
+            self._awaited.difference_update(nqns)
 
     def lost(self, nqns: Collection[str]) -> None:
         """Somebody took these away, whose hosts wait for them: they are waited for once more."""
@@ -64,6 +63,10 @@ class Restore:
         """What is to be shown."""
         with self._lock:
             return list(self._ready)
+
+    def has_ready(self) -> bool:
+        """Whether anything is to be shown."""
+        return bool(self._ready)
 
     def was_expected(self, nqn: str) -> bool:
         return nqn in self._expected

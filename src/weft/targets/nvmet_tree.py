@@ -9,17 +9,19 @@ Files and their rules are those of drivers/nvme/target/configfs.c (Linux 6.12). 
 """
 
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
 from weft.errors import ConflictError, UnsupportedError
-from weft.model import DhChapSecrets
-from weft.names import NSID
+from weft.model import DhChapSecrets, VolumeId
+from weft.names import NSID, serial_number
 from weft.nvme.dhchap_key import parse_dhchap_key
 from weft.targets.configfs import PRIVATE, SECRET, Configfs
 
 MODEL: Final = "weft"
 """Of every subsystem that weft makes, and of no other: it tells weft's own."""
+SUBSYSTEMS: Final = "subsystems"
 HOST_KEY: Final = "dhchap_key"
 CONTROLLER_KEY: Final = "dhchap_ctrl_key"
 _HASH: Final = "dhchap_hash"
@@ -121,11 +123,11 @@ def apply(configfs: Configfs, operations: tuple[Operation, ...]) -> None:
 
 
 def subsystem_path(nqn: str) -> str:
-    return f"subsystems/{nqn}"
+    return f"{SUBSYSTEMS}/{nqn}"
 
 
 def namespace_path(nqn: str) -> str:
-    return f"subsystems/{nqn}/namespaces/{NSID}"
+    return f"{SUBSYSTEMS}/{nqn}/namespaces/{NSID}"
 
 
 def host_path(host_nqn: str) -> str:
@@ -133,7 +135,7 @@ def host_path(host_nqn: str) -> str:
 
 
 def allowed_hosts_path(nqn: str) -> str:
-    return f"subsystems/{nqn}/allowed_hosts"
+    return f"{SUBSYSTEMS}/{nqn}/allowed_hosts"
 
 
 def read_subsystem(configfs: Configfs, nqn: str) -> Subsystem | None:
@@ -169,38 +171,81 @@ def read_host(configfs: Configfs, host_nqn: str) -> Host | None:
     )
 
 
-def subsystem_difference(wanted: Subsystem, live: Subsystem | None, *, shown: bool) -> tuple[Operation, ...]:
+def make_subsystem(configfs: Configfs, nqn: str, volume_id: VolumeId, device_path: str, qid_max: int) -> None:
+    """Make the subsystem of a volume, where there is nothing of it, with its namespace, and without hosts.
+
+    Straight on, for after a restart this is done a thousand times. Raises ConfigfsError; what was done until then
+    stays, and subsystem_difference() tells what is missing.
+    """
+    path = subsystem_path(nqn)
+    configfs.make_directory(path)
+    configfs.write(f"{path}/attr_model", MODEL)
+    configfs.write(f"{path}/attr_serial", serial_number(volume_id))
+    configfs.write(f"{path}/attr_qid_max", str(qid_max))
+    path = namespace_path(nqn)
+    configfs.make_directory(path)
+    configfs.write(f"{path}/device_path", device_path)
+    configfs.write(f"{path}/device_uuid", volume_id)
+    configfs.write(f"{path}/device_nguid", volume_id)
+    configfs.write(f"{path}/enable", "1")
+
+
+def let_in(configfs: Configfs, nqn: str, hosts: Iterable[str]) -> None:
+    """Let hosts in, whose directories are there, to a subsystem that make_subsystem() has just made."""
+    for each in hosts:
+        configfs.link(f"hosts/{each}", f"{SUBSYSTEMS}/{nqn}/allowed_hosts/{each}")
+
+
+def let_everyone_in(configfs: Configfs, nqn: str) -> None:
+    """The same for any host."""
+    configfs.write(f"{subsystem_path(nqn)}/attr_allow_any_host", "1")
+
+
+def wanted_subsystem(
+    nqn: str, volume_id: VolumeId, device_path: str, qid_max: int, hosts: Iterable[str] | None
+) -> Subsystem:
+    """What make_subsystem(), and letting in these hosts or, for None, everyone, makes."""
+    return Subsystem(
+        nqn=nqn,
+        model=MODEL,
+        serial=serial_number(volume_id),
+        qid_max=qid_max,
+        allow_any_host=hosts is None,
+        namespace=Namespace(device_path=device_path, uuid=volume_id, nguid=volume_id),
+        hosts=frozenset(hosts or ()),
+    )
+
+
+def subsystem_difference(wanted: Subsystem, live: Subsystem, *, shown: bool) -> tuple[Operation, ...]:
     """How a subsystem becomes what is wanted, hosts aside; shown: a portal leads to it, so hosts may be using it.
 
     Of one that is shown nothing is taken away, and what the kernel lets nobody change under hosts stays as it is.
     Raises ConflictError when it holds another device.
     """
     path = subsystem_path(wanted.nqn)
-    operations: list[Operation] = [MakeDirectory(path)] if live is None else []
-    if live is None or live.model != wanted.model:
+    operations: list[Operation] = []
+    if live.model != wanted.model:
         operations.append(Write(f"{path}/attr_model", wanted.model))
-    if not shown and (live is None or live.serial != wanted.serial):
+    if not shown and live.serial != wanted.serial:
         operations.append(Write(f"{path}/attr_serial", wanted.serial))
     # A write of attr_qid_max ends every controller of the subsystem.
-    qid_max = live.qid_max if live is not None else None
-    if not shown and wanted.qid_max is not None and qid_max != wanted.qid_max:
+    if not shown and wanted.qid_max is not None and live.qid_max != wanted.qid_max:
         operations.append(Write(f"{path}/attr_qid_max", str(wanted.qid_max)))
     if wanted.namespace is not None:
-        found = live.namespace if live is not None else None
-        operations += _namespace_difference(wanted.nqn, wanted.namespace, found, shown=shown)
+        operations += _namespace_difference(wanted.nqn, wanted.namespace, live.namespace, shown=shown)
     return tuple(operations)
 
 
-def access_difference(wanted: Subsystem, live: Subsystem | None) -> tuple[Operation, ...]:
+def access_difference(wanted: Subsystem, live: Subsystem) -> tuple[Operation, ...]:
     """How the wanted hosts come to be let in. Those that are to go are left to revoke()."""
     path = subsystem_path(wanted.nqn)
     if wanted.allow_any_host:
         # The kernel takes either a list of hosts or any host.
-        unlinks = [Unlink(f"{path}/allowed_hosts/{each}") for each in sorted(live.hosts if live else ())]
-        is_open = live is not None and live.allow_any_host
-        return (*unlinks, *(() if is_open else (Write(f"{path}/attr_allow_any_host", "1"),)))
-    closing = [Write(f"{path}/attr_allow_any_host", "0")] if live is not None and live.allow_any_host else []
-    there = live.hosts if live is not None else frozenset()
+        unlinks = [Unlink(f"{path}/allowed_hosts/{each}") for each in sorted(live.hosts)]
+        opening = () if live.allow_any_host else (Write(f"{path}/attr_allow_any_host", "1"),)
+        return (*unlinks, *opening)
+    closing = [Write(f"{path}/attr_allow_any_host", "0")] if live.allow_any_host else []
+    there = live.hosts
     links = [Link(host_path(each), f"{path}/allowed_hosts/{each}") for each in sorted(wanted.hosts - there)]
     return (*closing, *links)
 
