@@ -71,9 +71,9 @@ def delete(session: Session, *, attachment: str, host: str | None, yes: bool, wa
     For a host that is dead or out of reach; on any other, `weft detach VOLUME` loses nothing. Once this has succeeded
     not a byte of the host reaches the volume any more, and another host can have it.
 
-    A host that still uses the volume loses what it has not flushed. Its I/O fails when it tries to connect again,
-    mostly within seconds (with Linux 6.1 it waits until ctrl_loss_tmo instead); `weft detach VOLUME --force` there
-    clears up. Other hosts of the volume go on, after a pause of a second or two.
+    A host that still uses the volume loses what it has not flushed. Its I/O fails within seconds, or waits until
+    ctrl_loss_tmo (with Linux 6.1, and where the node exports nothing else); `weft detach VOLUME --force` there clears
+    up. Other hosts of the volume go on, after a pause of a second or two.
     """
     client, deadline = session.client, Deadline.after(wait)
     view = _find(client, attachment, host)
@@ -92,7 +92,7 @@ def delete(session: Session, *, attachment: str, host: str | None, yes: bool, wa
             "deleted": gone,
         },
         f"host {name} is {'' if gone else 'being '}cut off from volume {volume.name}; if it still uses it, its I/O"
-        f" fails: `weft detach {volume.name} --force` there clears up",
+        f" fails or waits: `weft detach {volume.name} --force` there clears up",
     )
 
 
