@@ -101,7 +101,8 @@ def is_persistent(volume_id):
 
 def find(weft, wanted):
     """Of the volume: its id, its path here, and whether it is attached at every boot."""
-    attached = {row["volume_id"]: row["path"] for row in weft.ask("status")["attached"]}
+    status = weft.ask("status", whatever_is_wrong=True)
+    attached = {row["volume_id"]: row["path"] for row in status["attached"]}
     if wanted in attached:
         return {"volume_id": wanted, "path": attached[wanted], "persist": is_persistent(wanted)}
     volume_id = weft.ask("volume", "show", wanted)["id"]
