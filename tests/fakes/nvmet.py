@@ -58,6 +58,20 @@ class FakeGate:
         return self.is_now_closed
 
 
+class FakeListeners:
+    """Hears nvmet at every portal but those in silent, and in silent_once at the next look alone."""
+
+    def __init__(self) -> None:
+        self.silent: set[NvmeofPortal] = set()
+        self.silent_once: set[NvmeofPortal] = set()
+        self.looks = 0
+
+    def deaf(self, portals: frozenset[NvmeofPortal]) -> frozenset[NvmeofPortal]:
+        self.looks += 1
+        once, self.silent_once = self.silent_once, set()
+        return portals & (self.silent | once)
+
+
 def nvmet_config(
     folder: Path,
     *portals: str | PortalSection,
@@ -80,7 +94,11 @@ def nvmet_config(
 
 
 def nvmet_parts(
-    kernel: FakeNvmet, *, gate: FakeGate | None = None, modules: FakeModules | None = None
+    kernel: FakeNvmet,
+    *,
+    gate: FakeGate | None = None,
+    modules: FakeModules | None = None,
+    listeners: FakeListeners | None = None,
 ) -> NvmetParts:
     return NvmetParts(
         configfs=Configfs(ROOT, kernel),
@@ -88,7 +106,9 @@ def nvmet_parts(
         gate=gate or FakeGate(),
         sessions=kernel,
         probe=kernel,
+        listeners=listeners or FakeListeners(),
         patience=Patience(underway=0.0, leaving=0.0, ending=0.0),
+        listen_seconds=0.01,
     )
 
 
@@ -98,7 +118,8 @@ def start_nvmet(
     *,
     gate: FakeGate | None = None,
     modules: FakeModules | None = None,
+    listeners: FakeListeners | None = None,
 ) -> NvmetTarget:
-    target = NvmetTarget(config, nvmet_parts(kernel, gate=gate, modules=modules))
+    target = NvmetTarget(config, nvmet_parts(kernel, gate=gate, modules=modules, listeners=listeners))
     target.start()
     return target

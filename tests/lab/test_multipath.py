@@ -118,6 +118,9 @@ def test_io_goes_on_by_tcp_while_rdma_is_cut_off_and_by_rdma_while_tcp_is(
         vm.remove_rdma()
         vm.rdma(kind, "wire1")
     data.add_portal(f"rdma://{RDMA}")
+    # Where the portal was there before, its device has gone and another has come since.
+    listens = f"rdma resource show cm_id | grep --quiet 'LISTEN.*nvmet_rdma.* {RDMA} '"
+    wait_until(listens, data.node.vm, timeout=180, what=f"nvmet listening at {RDMA}")
     both = (f"tcp {FIRST}", f"rdma {RDMA}")
     device = data.attach(f"rdma://{RDMA}", FIRST)
     data.wait_for_paths(*both)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fakes.configfs import ROOT, FakeNvmet
-from fakes.nvmet import FakeGate, FakeModules, nvmet_config, start_nvmet
+from fakes.nvmet import FakeGate, FakeListeners, FakeModules, nvmet_config, start_nvmet
 from weft.config import PortalSection
 from weft.connection import NvmeofPortal
 from weft.model import DhChapSecrets, Export, ExportHost, HostId, Transport, VolumeId
@@ -20,6 +20,7 @@ MIB = 2**20
 HOST_A = "nqn.2014-08.org.nvmexpress:uuid:aaaaaaaa-0000-4000-8000-000000000000"
 HOST_B = "nqn.2014-08.org.nvmexpress:uuid:bbbbbbbb-0000-4000-8000-000000000000"
 TCP = NvmeofPortal(transport=Transport.TCP, address="192.0.2.1", port=4420)
+RDMA = NvmeofPortal(transport=Transport.RDMA, address="192.0.2.2", port=4420)
 SECONDS = 10.0
 
 
@@ -31,6 +32,7 @@ class Node:
         self.kernel = FakeNvmet()
         self.gate = FakeGate()
         self.modules = FakeModules()
+        self.listeners = FakeListeners()
         self.config = nvmet_config(folder)
         self._running: NvmetTarget | None = None
 
@@ -41,7 +43,9 @@ class Node:
         self.config = nvmet_config(
             self.folder, *portals, restore_seconds=restore_seconds, allow_any_host=any_host
         )
-        self._running = start_nvmet(self.config, self.kernel, gate=self.gate, modules=self.modules)
+        self._running = start_nvmet(
+            self.config, self.kernel, gate=self.gate, modules=self.modules, listeners=self.listeners
+        )
         return self._running
 
     def stop(self) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fakes.configfs import ROOT
-from targets.nvmet_node import HOST_A, TCP, Node, wait_until
+from targets.nvmet_node import HOST_A, HOST_B, RDMA, TCP, Node, wait_until
 from weft.errors import ConflictError, UnavailableError, UnsupportedError
 from weft.model import Transport
 from weft.names import subsystem_nqn
@@ -43,6 +43,36 @@ def test_the_portals_that_can_be_opened_do_not_wait_for_the_others(node: Node) -
     assert found is not None
     assert not found.complete
     assert "nvmet-rdma" in target.troubles()[0]
+
+
+def test_an_rdma_portal_at_which_nvmet_listens_no_more_is_opened_anew(node: Node) -> None:
+    """As after the driver of the RDMA device was loaded anew: configfs looks as before."""
+    node.kernel.addresses.add(RDMA.address)
+    target, export = node.start(str(TCP), str(RDMA)), node.export(HOST_A, HOST_B)
+    target.create_export(export)
+    node.connect(export, HOST_A, TCP)
+    node.connect(export, HOST_B, RDMA)
+    node.kernel.addresses.discard(RDMA.address)
+    node.listeners.silent.add(RDMA)
+    wait_until(lambda: bool(target.troubles()))
+    assert f"portal {RDMA} cannot be opened yet" in target.troubles()[0]
+    node.listeners.silent.clear()
+    node.kernel.addresses.add(RDMA.address)
+    wait_until(lambda: not target.troubles())
+    assert node.connected(export) == {HOST_A}
+    node.connect(export, HOST_B, RDMA)
+
+
+def test_a_portal_that_did_not_listen_for_a_moment_is_left_alone(node: Node) -> None:
+    node.kernel.addresses.add(RDMA.address)
+    target, export = node.start(str(RDMA)), node.export(HOST_A)
+    target.create_export(export)
+    node.connect(export, HOST_A, RDMA)
+    node.listeners.silent_once.add(RDMA)
+    wait_until(lambda: not node.listeners.silent_once)
+    looks = node.listeners.looks
+    wait_until(lambda: node.listeners.looks > looks + 2)
+    assert node.connected(export) == {HOST_A}
 
 
 def test_a_node_without_nvmet_says_so_and_serves_once_it_has_it(node: Node) -> None:

@@ -16,7 +16,7 @@ from typing import Final
 from weft.config import Config
 from weft.connection import NvmeofConnection, NvmeofPortal
 from weft.errors import UnavailableError, UnsupportedError, WeftError
-from weft.model import Export, FoundExport, HostId, Refusal, VolumeId
+from weft.model import Export, FoundExport, HostId, Refusal, Transport, VolumeId
 from weft.names import check_id, subsystem_nqn, volume_id_of_nqn
 from weft.targets.nvmet_exports import NvmetExports
 from weft.targets.nvmet_hosts import NvmetHosts
@@ -44,6 +44,8 @@ class NvmetTarget:
         self._modules = parts.modules
         self._sessions = parts.sessions
         self._restore = Restore(config.target.restore_seconds)
+        self._listeners = parts.listeners
+        self._listen_seconds = parts.listen_seconds
         self._hosts = NvmetHosts(parts.configfs, parts.sessions, parts.probe, parts.patience)
         self._ports = NvmetPorts(
             parts.configfs,
@@ -55,6 +57,7 @@ class NvmetTarget:
         )
         self._exports = NvmetExports(config, parts.configfs, self._hosts, self._ports)
         self._missing: WeftError | None = UnavailableError("the kernel's target was not started")
+        self._next_look = 0.0
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -281,7 +284,7 @@ class NvmetTarget:
         pause, next_try = _FIRST_RETRY_SECONDS, 0.0
         while True:
             busy = self._missing is not None or self._ports.pending()
-            self._wake.wait(pause if busy else self._restore.seconds_left())
+            self._wake.wait(pause if busy else self._idle_seconds())
             self._wake.clear()
             if self._stopping.wait(max(0.0, next_try - time.monotonic()) if busy else 0):
                 return
@@ -298,5 +301,15 @@ class NvmetTarget:
         if self._missing is not None:
             return
         self._restore.give_up_when_due()
+        if time.monotonic() >= self._next_look:
+            self._ports.close_deaf(self._listeners.deaf(frozenset(self._ports.listening())))
+            self._next_look = time.monotonic() + self._listen_seconds
         if self._restore.is_over():
             self._ports.open()
+
+    def _idle_seconds(self) -> float | None:
+        """Until there is something to do though nobody calls; None if there will be nothing."""
+        until = [self._restore.seconds_left()]
+        if any(each.transport is Transport.RDMA for each in self._ports.portals):
+            until.append(max(0.0, self._next_look - time.monotonic()))
+        return min((each for each in until if each is not None), default=None)

@@ -30,12 +30,16 @@ _PORTS: Final = "ports"
 
 @dataclass(slots=True, eq=False)
 class _Port:
-    """A configured portal and its port. id is None until there is one; is_open: it is known to listen."""
+    """A configured portal and its port. id is None until there is one; is_open: it is known to listen.
+
+    was_deaf: when last looked at it did not listen, though it is open.
+    """
 
     portal: NvmeofPortal
     options: PortalSection
     id: str | None = None
     is_open: bool = False
+    was_deaf: bool = False
     trouble: str = ""
 
     @property
@@ -133,6 +137,21 @@ class NvmetPorts:
                 if not port.is_open:
                     self._try_to_open(port, missing)
             self._gate.open_again()
+
+    def close_deaf(self, deaf: frozenset[NvmeofPortal]) -> None:
+        """Close the portals at which nvmet has listened no more for two calls, so that open() has it listen again.
+
+        Twice, for nvmet lets go of an RDMA address for a moment when its interface fails over, and of nobody's session.
+        """
+        with self._lock:
+            for port in self._ports:
+                is_deaf = port.is_open and port.portal in deaf
+                if is_deaf and port.was_deaf and self._configfs.is_private(port.path):
+                    _log.warning("nvmet listens no more at portal %s; it is opened anew", port.portal)
+                    for nqn in self._configfs.names(f"{port.path}/subsystems"):
+                        self._configfs.unlink(port.link_path(nqn))
+                    port.is_open = is_deaf = False
+                port.was_deaf = is_deaf
 
     def hide(self, nqn: str) -> None:
         """Unlink a subsystem everywhere, which ends its hosts' sessions. With the last one weft's ports go."""
