@@ -20,8 +20,8 @@ _SECONDS: Final = 3600.0
 
 METHOD: Final = {
     "ratio": "weft's time / the other's, in each round one after the other; a figure is the median of its rounds",
-    "latency, attach, one more": "one CPU whose clock counts instructions (QEMU -icount shift=1,sleep=off)",
-    "API and restore": "two CPUs, weft as it is installed",
+    "latency, attach, one more, restore": "one CPU whose clock counts instructions (QEMU -icount shift=1,sleep=off)",
+    "API": "two CPUs, weft as it is installed",
 }
 
 Say = Callable[[str], None]
@@ -93,10 +93,10 @@ _PROGRAMS: Final[Mapping[str, _Program]] = {
         icount=False, words=["api_attach", "10.77.0.1"], prepare=_thin_pool_and_os_brick
     ),
     "restore_1000_vs_configfs": _Program(
-        icount=False, words=["restore", "--exports", "1000"], prepare=_nothing
+        icount=True, words=["restore", "--exports", "1000"], prepare=_nothing
     ),
     "restore_lvm_vs_configfs": _Program(
-        icount=False, words=["restore", "--exports", "100", "--pool", "lvm"], prepare=_thin_pool
+        icount=True, words=["restore", "--exports", "100", "--pool", "lvm"], prepare=_thin_pool
     ),
 }
 

@@ -242,6 +242,28 @@ def test_making_an_export_twice_is_making_it_once(subject: Subject) -> None:
     assert subject.connected(export.volume_id) == {HOST_A}
 
 
+def test_restoring_touches_no_export_that_is_there_and_fails_for_none_that_cannot_be_made(
+    subject: Subject,
+) -> None:
+    export, lost = an_export(subject, HOST_A), an_export(subject, HOST_A)
+    connect_all(subject, export)
+    found = subject.target.exports()
+    subject.target.restore([with_hosts(export, HOST_B), replace(lost, path=Path("/nowhere"), size=1 << 40)])
+    assert subject.target.exports()[export.volume_id] == found[export.volume_id]
+    assert subject.connected(export.volume_id) == {HOST_A}
+
+
+def test_what_was_restored_is_what_making_it_gives(subject: Subject) -> None:
+    exports = [an_export(subject, HOST_A, HOST_B, size=size * MIB) for size in (4, 8)]
+    subject.target.expect(frozenset(each.volume_id for each in exports))
+    subject.target.restore(exports)
+    for export in exports:
+        connect_all(subject, export)
+        found = subject.target.export(export.volume_id)
+        assert found is not None
+        assert (found.path, found.size, found.complete) == (export.path, export.size, True)
+
+
 def test_a_host_that_comes_does_not_disturb_those_that_are_there(subject: Subject) -> None:
     export = an_export(subject, HOST_A)
     connect_all(subject, export)

@@ -92,10 +92,14 @@ def restorable(wanted: Wanted, here: FoundVolume | None) -> Export | None:
     volume, state = wanted.volume, wanted.state
     if here is None or state is None or volume.deleting or state.generation != volume.generation:
         return None
-    if not 0 < state.size <= here.size or any(each.attachment.deleting for each in wanted.attachments):
+    if not 0 < state.size <= here.size:
         return None
-    if any(each.snapshot.deleting or _is_unmade(each.state) for each in wanted.snapshots):
-        return None
+    for attachment in wanted.attachments:
+        if attachment.attachment.deleting:
+            return None
+    for snapshot in wanted.snapshots:
+        if snapshot.snapshot.deleting or _is_unmade(snapshot.state):
+            return None
     hosts = export_hosts(wanted)
     return Export(volume_id=volume.id, path=here.path, size=here.size, hosts=hosts) if hosts else None
 
@@ -172,7 +176,7 @@ def export_hosts(wanted: Wanted) -> tuple[ExportHost, ...]:
         for each in wanted.attachments
         if not each.attachment.deleting and (host := each.export_host) is not None
     }
-    return tuple(hosts[host_id] for host_id in sorted(hosts))
+    return tuple(hosts.values()) if len(hosts) < 2 else tuple(hosts[host_id] for host_id in sorted(hosts))
 
 
 def _export_is_right(wanted: Wanted, found: Found, hosts: tuple[ExportHost, ...]) -> bool:

@@ -5,7 +5,7 @@ import os
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from itertools import takewhile
 from pathlib import Path
@@ -20,6 +20,7 @@ from weft.ports import Changes, Delete, Key, Revision, Row, Table, Write
 RowT = TypeVar("RowT")
 
 Migration = Callable[[sqlite3.Connection], None]
+Rows = list[Row[RowT]]
 
 _REMEMBERED_TRANSACTIONS = 4096
 _BUSY_SECONDS = 10.0
@@ -80,7 +81,7 @@ class SqliteStore:
             found = self._database.execute(
                 "SELECT body, revision FROM rows WHERE name = ? AND id = ?", (table.name, row_id)
             ).fetchone()
-        return None if found is None else self._row(table, *found)
+        return None if found is None else self._rows(table, [found])[0]
 
     def list(
         self,
@@ -106,7 +107,7 @@ class SqliteStore:
         values += [-1 if limit is None else limit, offset]
         with self._changed, self._errors():
             found = self._database.execute(" ".join(query), values).fetchall()
-        return [self._row(table, body, revision) for body, revision in found]
+        return self._rows(table, found)
 
     def transact(self, expected: Mapping[Key, Revision], writes: Sequence[Write]) -> Revision:
         with self._changed:
@@ -173,9 +174,10 @@ class SqliteStore:
         )
         return key
 
-    def _row(self, table: Table[RowT], body: str, revision: int) -> Row[RowT]:
+    def _rows(self, table: Table[RowT], found: Iterable[tuple[str, Revision]]) -> Rows[RowT]:
+        decode = decoder(table.row).decode
         try:
-            return Row(decoder(table.row).decode(body), Revision(revision))
+            return [Row(decode(body), revision) for body, revision in found]
         except msgspec.DecodeError as error:
             raise DataError(f"a row of {table.name} in {self._path} cannot be read: {error}") from error
 
