@@ -127,6 +127,11 @@ def _require_programs(*, install_packages: bool) -> None:
         raise LabUnavailableError(f"the VM lab needs programs that are not here; as root: {' '.join(line)}")
 
 
+def wheels_folder() -> Path:
+    """Where the wheels of weft's dependencies for the VMs are, once the lab is built."""
+    return _layers()[2].folder
+
+
 @cache
 def _layers() -> tuple[Layer, Layer, Layer, Layer, Layer]:
     """In the order in which they are built. The kernel and Debian are of the day of the build: they are not pinned."""

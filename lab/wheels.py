@@ -60,6 +60,22 @@ def weft_wheel() -> Path:
     return next(folder.glob("weft-*.whl"))
 
 
+def next_wheel(folder: Path) -> Path:
+    """The wheel of a version after this one, which is the same but for its number. Raises LabError when it cannot be built."""
+    source = folder / "next"
+    source.mkdir(parents=True)
+    for name in ("src", "docs"):
+        shutil.copytree(CHECKOUT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("README.md", "LICENSE", "CHANGELOG.md", "pyproject.toml"):
+        shutil.copy(CHECKOUT / name, source / name)
+    for name in ("pyproject.toml", "src/weft/__init__.py"):
+        file = source / name
+        file.write_text(file.read_text("utf-8").replace('"0.1.0"', '"0.1.1"', 1), "utf-8")
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
+    _run(command, source, _BUILD_SECONDS)
+    return next(folder.glob("weft-0.1.1-*.whl"))
+
+
 def _run(command: list[str], folder: Path, timeout: float) -> None:
     try:
         done = subprocess.run(
