@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from api.world import BASE, InBackground, World, eventually, free_port, make_config, make_world
+from api.world import BASE, InBackground, World, free_port, make_config, make_world
+from eventually import eventually
 from weft.api.idle import IdleClosingProtocol
 from weft.api.server import ApiServer
 from weft.api.sockets import UnixListener, listen_tcp
@@ -126,13 +127,13 @@ def test_strangers_who_keep_silent_make_room_and_those_who_wait_for_an_answer_do
     with ExitStack() as stack:
         stack.callback(server.stop)
         silent = [stack.enter_context(socket.create_connection((address, int(port)), 20)) for _ in range(5)]
-        assert eventually(lambda: _answers(address, int(port)))
+        eventually(lambda: _answers(address, int(port)))
         with suppress(ConnectionResetError):
             assert silent[0].recv(1) == b""
         token = config.token_file.read_text()
         client = Client.for_url(f"http://{address}:{port}", token)
         calls = [InBackground(partial(_create, client, f"v{n}")) for n in range(5)]
-        assert eventually(lambda: len(still_world.client.volumes()) == 5)
+        eventually(lambda: len(still_world.client.volumes()) == 5)
         with (
             socket.create_connection((address, int(port)), 5) as one_too_many,
             suppress(ConnectionResetError),
@@ -266,7 +267,7 @@ def test_stop_ends_every_thread_and_may_be_repeated(short_path: Path) -> None:
         assert world.client.pools()
         world.server.stop()
         world.server.stop()
-    assert eventually(lambda: set(threading.enumerate()) <= before)
+    eventually(lambda: set(threading.enumerate()) <= before)
 
 
 def test_a_server_that_is_not_there_is_named_with_what_to_do(short_path: Path) -> None:

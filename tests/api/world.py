@@ -172,15 +172,6 @@ def free_port(address: str = "127.0.0.1") -> int:
         return port
 
 
-def eventually(holds: Callable[[], bool], seconds: float = 10.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
-
-
 @dataclass
 class InBackground:
     """Runs one call in a thread of its own, and gives its result or its error."""

@@ -1,7 +1,6 @@
 """The plane's node as a daemon runs it, with its threads, and waiting for what it does."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from control.control_plane import NODE, ControlPlane
@@ -10,13 +9,6 @@ from weft.errors import UnavailableError
 from weft.model import Protocol
 
 DOWN = UnavailableError("the pool does not answer")
-
-
-def eventually(holds: Callable[[], bool], what: str = "it") -> None:
-    deadline = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < deadline, f"{what} did not happen"
-        time.sleep(0.005)
 
 
 @contextmanager

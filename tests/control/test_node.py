@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from control.control_plane import ALICE, POOL, ControlPlane, nqn_of
-from control.running_node import DOWN, eventually, running
+from control.running_node import DOWN, running
+from eventually import eventually
 from fakes.driver import FakeVolumeDriver
 from weft.errors import PermissionDeniedError, UnavailableError
 from weft.model import GIB, Snapshot, Status, Volume, VolumeId

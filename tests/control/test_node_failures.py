@@ -5,7 +5,8 @@ import time
 import pytest
 
 from control.control_plane import ALICE, NEW, OLD, ControlPlane, nqn_of
-from control.running_node import eventually, running
+from control.running_node import running
+from eventually import eventually
 from weft.errors import NoSpaceError, UnavailableError, UnsupportedError
 from weft.model import GIB, Export, Status
 

@@ -9,7 +9,8 @@ import pytest
 
 from control.control_plane import ALICE, POOL, ControlPlane, make_pool, nqn_of
 from control.planning import HERE, KEPT, SNAPSHOT, VOLUME, A, B, attachment, snapshot, state
-from control.running_node import DOWN, eventually, running
+from control.running_node import DOWN, running
+from eventually import eventually
 from fakes.driver import FakeVolumeDriver
 from fakes.target import FakeTarget
 from weft.connection import Connection

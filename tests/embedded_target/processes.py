@@ -1,7 +1,7 @@
 """The target as a process, and how a test looks at it."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from embedded_target.workshop import MIB, free_portal, nqn_of
@@ -49,10 +49,3 @@ def reconnect(portal: NvmeofPortal, export: Export, hostnqn: str, seconds: float
             if time.monotonic() >= deadline:
                 raise
             time.sleep(0.01)
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.01)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from embedded_target.processes import eventually, make_volume
+from embedded_target.processes import make_volume
 from embedded_target.workshop import HOST_A, nqn_of
+from eventually import eventually
 from nvme_tcp_host import RawHost
 from weft.config import Config
 from weft.embedded.target.control import (

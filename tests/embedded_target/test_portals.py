@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from embedded_target.processes import configure, eventually, make_volume
+from embedded_target.processes import configure, make_volume
 from embedded_target.workshop import HOST_A, MIB, free_portal, nqn_of
+from eventually import eventually
 from nvme_tcp_host import RawHost
 from weft.errors import UnavailableError
 from weft.targets import EmbeddedTarget

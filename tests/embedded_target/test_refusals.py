@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from embedded_target.authentication import connected, new_secrets, proof, refusals
-from embedded_target.processes import eventually
 from embedded_target.workshop import HOST_A, HOST_B, Workshop, nqn_of
+from eventually import eventually
 from weft.embedded.target.control import ControlClient, ListRefusals, Refusals
 from weft.embedded.target.control_server import ControlServer
 from weft.embedded.target.refusals import REMEMBERED_HOSTS

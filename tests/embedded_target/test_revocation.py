@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from embedded_target.processes import eventually
 from embedded_target.workshop import HOST_A, HOST_B, MIB, MakeWorkshop, Workshop, nqn_of
+from eventually import eventually
 from nvme_tcp_host import LostError, RawHost
 from weft.embedded.target.backend import Backend
 from weft.embedded.target.settings import Limits
