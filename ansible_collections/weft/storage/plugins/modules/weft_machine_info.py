@@ -195,7 +195,7 @@ def volume_group(module, path):
     pvs = module.get_bin_path("pvs", opt_dirs=["/sbin", "/usr/sbin"])
     if not pvs:
         return ""
-    code, output, _ = module.run_command([pvs, "--noheadings", "--options", "vg_name", path])
+    code, output = module.run_command([pvs, "--noheadings", "--options", "vg_name", path])[:2]
     return output.strip() if code == 0 else ""
 
 
