@@ -72,6 +72,20 @@ def test_opening_activates_the_volumes_and_leaves_snapshots_asleep(tmp_path: Pat
     assert lvm.commands == [f"lvchange --yes --activate y vg/weft-{volume.id}"]
 
 
+def test_a_volume_that_cannot_be_activated_keeps_no_other_from_being_found(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken, good = make_volume(), make_volume()
+    lvm = RecordedLvm(
+        thin_pool(),
+        thin_volume(f"weft-{broken.id}", GIB, lv_active_locally="0"),
+        thin_volume(f"weft-{good.id}", GIB),
+    )
+    lvm.failures["lvchange"] = "device-mapper: reload ioctl failed"
+    assert set(opened(lvm, tmp_path).volumes()) == {good.id}
+    assert "reload ioctl failed" in caplog.text
+
+
 def test_a_volume_on_a_disk_that_is_missing_is_unavailable_and_not_gone(tmp_path: Path) -> None:
     volume = make_volume()
     lvm = RecordedLvm(thin_pool(), thin_volume(f"weft-{volume.id}", GIB, lv_health_status="partial"))

@@ -1,5 +1,6 @@
 """What thin and thick LVM pools have in common: how volumes and snapshots are found, and made ready to be used."""
 
+import logging
 import os
 import stat
 from abc import ABC, abstractmethod
@@ -18,9 +19,11 @@ from weft.drivers.lvm_names import (
     volume_tag,
 )
 from weft.drivers.lvm_report import LogicalVolume, Report
-from weft.errors import InvalidValueError, NotFoundError, UnavailableError
+from weft.errors import InvalidValueError, NotFoundError, UnavailableError, WeftError
 from weft.model import FoundSnapshot, FoundVolume, Snapshot, SnapshotId, Volume, VolumeId
 from weft.names import check_id
+
+_log = logging.getLogger(__name__)
 
 _SECTOR = 512  # the unit of /sys/class/block/*/size, whatever the device's blocks are
 
@@ -58,13 +61,20 @@ class LvmDriver(ABC):
         return self._found(volume_id, found)
 
     def volumes(self) -> Mapping[VolumeId, FoundVolume]:
+        """See the door. Those whose devices are not there are activated; one that cannot be is left out."""
         report = self._ours(self._group.report('lv_name=~"^weft-"'))
         volumes = {
             volume_id: each
             for name, each in report.items()
             if (volume_id := volume_id_of(name)) is not None and not each.is_partial
         }
-        self._make_ready(*volumes.values())
+        asleep = [each.name for each in volumes.values() if not each.is_active]
+        try:
+            self._group.activate(asleep)
+        except WeftError as error:
+            _log.warning("pool %s: not every volume could be activated: %s", self._pool, error)
+            asleep = [each for each in asleep if self._device_size(each) is None]
+            volumes = {volume_id: each for volume_id, each in volumes.items() if each.name not in asleep}
         return {volume_id: self._found(volume_id, each) for volume_id, each in volumes.items()}
 
     def snapshots(self, volume_id: VolumeId) -> Mapping[SnapshotId, FoundSnapshot]:
