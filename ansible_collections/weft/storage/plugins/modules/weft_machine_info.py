@@ -7,8 +7,9 @@ module: weft_machine_info
 short_description: Tell what a machine has for weft, before weft is there
 version_added: "0.1.0"
 description:
-  - Lists the RDMA links of a machine by their network interfaces, and says of block devices what they hold.
-  - Reads files below C(/sys) and runs C(ip), C(lsblk), C(blkid) and, where it is there, C(pvs). Changes nothing.
+  - Lists the RDMA links of a machine by their network interfaces, its addresses, its modules and its identity as an NVMe host,
+    and says of block devices what they hold.
+  - Reads files below C(/sys) and C(/etc/nvme), and runs C(ip), C(lsblk), C(blkid) and, where it is there, C(pvs). Changes nothing.
 options:
   devices:
     description:
@@ -44,6 +45,25 @@ addresses:
   type: dict
   sample:
     192.0.2.1: eth0
+modules:
+  description: The modules of the kernel that are loaded, or built in with parameters, with underscores in their names.
+  returned: always
+  type: list
+  elements: str
+  sample: [nvmet, nvmet_tcp]
+identity:
+  description: What C(/etc/nvme/hostnqn) and C(/etc/nvme/hostid) hold; empty where there is no such file.
+  returned: always
+  type: dict
+  contains:
+    nqn:
+      description: The NQN of the host.
+      type: str
+      sample: nqn.2014-08.org.nvmexpress:uuid:0a4fd6e2-9d1b-4f5c-8a55-6d3a1ef2b7c0
+    id:
+      description: Its identifier.
+      type: str
+      sample: 0a4fd6e2-9d1b-4f5c-8a55-6d3a1ef2b7c0
 rdma:
   description: The RDMA links, one for each port of a device and each interface that it has.
   returned: always
@@ -208,6 +228,8 @@ def main():
         changed=False,
         interfaces=sorted(os.path.basename(each) for each in glob.glob("/sys/class/net/*")),
         addresses=addresses(module),
+        modules=sorted(os.listdir("/sys/module")),
+        identity={"nqn": read("/etc/nvme/hostnqn"), "id": read("/etc/nvme/hostid")},
         rdma=list(links()),
         devices=[look_at(module, each) for each in module.params["devices"]],
     )
