@@ -4,8 +4,6 @@
 
 import json
 
-from ansible.errors import AnsibleFilterError
-
 
 def endpoint(address, port):
     """Address and port as weft reads them; an IPv6 address is in brackets."""
@@ -46,7 +44,7 @@ def pool_tables(pools):
 def toml(value):
     """A dictionary as TOML; None stands for a key that is left out."""
     if not isinstance(value, dict):
-        raise AnsibleFilterError(f"weft.storage.toml takes a dictionary, not {value!r}")
+        raise TypeError(f"weft.storage.toml takes a dictionary, not {value!r}")
     return "\n".join(_tables(value, [])).lstrip("\n") + "\n"
 
 
@@ -75,7 +73,7 @@ def _is_tables(value):
 
 def _key(text):
     plain = str(text).replace("_", "").replace("-", "")
-    return str(text) if plain.isalnum() and plain.isascii() else json.dumps(str(text))
+    return str(text) if plain.isalnum() and plain.isascii() else _string(str(text))
 
 
 def _written(value):
@@ -85,7 +83,12 @@ def _written(value):
         return repr(value + 0)
     if isinstance(value, (list, tuple)):
         return "[{}]".format(", ".join(_written(each) for each in value))
-    return json.dumps(str(value))  # JSON's strings are TOML's basic strings
+    return _string(str(value))
+
+
+def _string(text):
+    """JSON's strings are TOML's basic strings, but for surrogates and for DEL."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 class FilterModule:

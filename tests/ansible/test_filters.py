@@ -1,0 +1,105 @@
+"""The collection's filters, by which the roles write weft's configuration."""
+
+import importlib.util
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from weft.config import ConfigFile, check_config
+
+FILE = Path(__file__).parents[2] / "ansible_collections/weft/storage/plugins/filter/weft.py"
+WHERE = {"192.0.2.1": "eth0", "2001:db8::1": "eth1"}
+
+
+def load() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("weft_filters", FILE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+FILTERS = load().FilterModule().filters()
+
+words = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=8)
+scalars = (
+    st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | words
+)
+tables = st.recursive(
+    st.dictionaries(words, scalars | st.lists(scalars, max_size=3), max_size=4),
+    lambda below: st.dictionaries(
+        words, below | scalars | st.lists(below, min_size=1, max_size=2), max_size=3
+    ),
+    max_leaves=8,
+)
+
+
+@given(tables)
+def test_what_is_written_as_toml_reads_as_it_was(table: dict[str, object]) -> None:
+    assert tomllib.loads(FILTERS["toml"](table)) == table
+
+
+def test_a_key_without_a_value_is_left_out() -> None:
+    assert FILTERS["toml"]({"node_name": None, "log_level": "info"}) == 'log_level = "info"\n'
+
+
+def test_only_a_dictionary_is_a_configuration() -> None:
+    with pytest.raises(TypeError, match="takes a dictionary"):
+        FILTERS["toml"](["api"])
+
+
+def test_rdma_comes_first_and_only_where_there_is_a_link() -> None:
+    def portals(able: list[str], transports: list[str]) -> object:
+        return FILTERS["portals"](list(WHERE), WHERE, able, transports, 4420, 4421)
+
+    assert portals(["eth1"], ["rdma", "tcp"]) == [
+        "192.0.2.1:4420",
+        "rdma://[2001:db8::1]:4421",
+        "[2001:db8::1]:4420",
+    ]
+    assert portals(["eth0"], ["rdma"]) == ["rdma://192.0.2.1:4421"]
+    assert portals([], ["rdma"]) == []
+    assert portals([], ["tcp"]) == ["192.0.2.1:4420", "[2001:db8::1]:4420"]
+
+
+def test_weft_takes_the_configuration_that_the_role_writes() -> None:
+    pools = [
+        {
+            "name": "fast",
+            "volume_group": "vg0",
+            "devices": ["/dev/sdb"],
+            "erase": ["/dev/sdb"],
+            "over_commit": 3.0,
+        },
+        {
+            "name": "files",
+            "kind": "file",
+            "path": "/srv/pool",
+            "settings": {"capabilities": {"diskType": "NVMe"}},
+        },
+    ]
+    text = FILTERS["toml"](
+        {
+            "node_name": None,
+            "api": {"listen": FILTERS["endpoints"](list(WHERE), 50040)},
+            "target": {
+                "kind": "nvmet",
+                "portals": FILTERS["portals"](list(WHERE), WHERE, ["eth0"], ["rdma", "tcp"], 4420, 4421),
+            },
+            "pools": FILTERS["pool_tables"](pools),
+        }
+    )
+    config = check_config(msgspec.convert(tomllib.loads(text), ConfigFile))
+    assert [pool.name for pool in config.pools] == ["fast", "files"]
+    assert config.pools[0].over_commit == 3.0
+    assert config.pools[1].capabilities == {"diskType": "NVMe"}
+    assert config.api.listen == ("192.0.2.1:50040", "[2001:db8::1]:50040")
