@@ -12,8 +12,6 @@ from lab.world import VOLUME_GROUP, Host, StorageNode
 from weft.connection import NvmeofConnection
 from weft.model import VolumeId
 
-pytestmark = pytest.mark.lab_full
-
 GUESTS_VOLUME = "weft-guest"  # begins as weft's own do
 
 MAKE_GUESTS_GROUP = f"""
@@ -87,6 +85,7 @@ def test_what_a_guest_makes_inside_its_volume_is_not_seen_on_the_node(guest: Gue
     assert_the_pool_works(guest, "beside")
 
 
+@pytest.mark.lab_full
 def test_nor_is_it_through_a_loop_device_once_lvm_keeps_to_its_devices_file(guest: Guest) -> None:
     """As when somebody looks into a volume on the node, or the node attaches it."""
     vm = guest.node.vm

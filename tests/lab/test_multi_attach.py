@@ -12,8 +12,6 @@ from lab.traces import attached_to
 from lab.world import Host, NodeSetup, StorageNode
 from weft.connection import NvmeofConnection
 
-pytestmark = pytest.mark.lab_full
-
 RECONNECT_DELAY = 1.0  # seconds, weft's default
 LEAVING, STAYING = "host1", "host2"
 

@@ -14,8 +14,6 @@ from lab.world import Host, NodeSetup, StorageNode
 from weft.connection import NvmeofConnection
 from weft.model import VolumeId
 
-pytestmark = pytest.mark.lab_full
-
 FIRST, SECOND = "10.77.0.1:4420", "10.77.1.1:4420"
 RDMA = "10.77.1.1:4421"  # soft iWARP listens by the kernel's TCP, so not where a tcp portal does
 
@@ -99,6 +97,7 @@ def test_a_portal_added_later_becomes_a_path(data: Data, record_property: Record
     data.detach()
 
 
+@pytest.mark.lab_full
 def test_io_goes_on_while_either_of_two_portals_is_cut_off(data: Data, record_property: Record) -> None:
     data.add_portal(SECOND)
     both = (f"tcp {FIRST}", f"tcp {SECOND}")

@@ -13,8 +13,6 @@ from lab.world import Host, NodeSetup, StorageNode
 from weft.connection import NvmeofConnection
 from weft.model import VolumeId
 
-pytestmark = pytest.mark.lab_full
-
 PORTALS = {"tcp": "10.77.0.1:4420", "rdma": "rdma://10.77.0.1:4421"}
 
 Record = Callable[[str, object], None]
@@ -66,7 +64,13 @@ def site(lab_with_weft: Lab) -> Iterator[Site]:
     node.close()
 
 
-@pytest.mark.parametrize("late", [0, 30], ids=["address at once", "address 30 s after weft"])
+@pytest.mark.parametrize(
+    "late",
+    [
+        pytest.param(0, marks=pytest.mark.lab_full, id="address at once"),
+        pytest.param(30, id="address 30 s after weft"),
+    ],
+)
 def test_io_resumes_by_itself_on_the_same_devices(site: Site, late: int, record_property: Record) -> None:
     before = site.identities()
     if late:

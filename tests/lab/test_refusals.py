@@ -14,8 +14,6 @@ from weft.model import DhChapSecrets, HostId, RefusalReason
 from weft.names import host_nqn, new_id
 from weft.nvme.dhchap_key import generate_dhchap_key
 
-pytestmark = pytest.mark.lab_full
-
 PORTAL = "10.77.0.1:4420"
 
 WORDS = {
