@@ -1,11 +1,7 @@
 """A storage node with a kernel in memory, and weft's target on it, which a test can start again."""
 
-import threading
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-
-import pytest
 
 from fakes.configfs import ROOT, FakeNvmet
 from fakes.nvmet import FakeGate, FakeListeners, FakeModules, nvmet_config, start_nvmet
@@ -72,15 +68,6 @@ class Node:
 
     def connected(self, export: Export) -> frozenset[str]:
         return self.kernel.connected(subsystem_nqn(export.volume_id))
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    waiting = threading.Event()
-    for _ in range(int(SECONDS / 0.01)):
-        if condition():
-            return
-        waiting.wait(0.01)
-    pytest.fail("it did not come true")
 
 
 def without(export: Export, host: str) -> Export:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from eventually import eventually
 from fakes.configfs import ROOT
 from fakes.crash import Crash
-from targets.nvmet_node import HOST_A, HOST_B, MIB, TCP, Node, keys, somebody_else_exports, wait_until
+from targets.nvmet_node import HOST_A, HOST_B, MIB, TCP, Node, keys, somebody_else_exports
 from weft.errors import UnavailableError, UnsupportedError
 from weft.model import DhChapSecrets, Export, VolumeId
 from weft.names import new_id, subsystem_nqn
@@ -67,7 +68,7 @@ def test_portals_stay_closed_while_one_is_missing_that_hosts_wait_for(node: Node
         node.connect(exports[0], HOST_A)
     exports[1].path.write_bytes(bytes(4 * MIB))
     target.create_export(exports[1])
-    wait_until(lambda: bool(target._ports.listening()))
+    eventually(lambda: bool(target._ports.listening()))
     for export in exports:
         node.connect(export, HOST_A)
 
@@ -135,7 +136,7 @@ def test_without_nvmet_nothing_is_restored_and_the_reason_is_told(node: Node) ->
 def test_a_gate_that_a_crash_left_closed_is_opened_when_nothing_is_exported_any_more(node: Node) -> None:
     node.gate.is_now_closed = True
     node.start().expect(frozenset())
-    wait_until(lambda: not node.gate.is_now_closed)
+    eventually(lambda: not node.gate.is_now_closed)
 
 
 def test_a_gate_that_a_crash_left_closed_is_opened_for_a_single_export(node: Node) -> None:
@@ -173,7 +174,7 @@ def test_whichever_change_the_kernel_refuses_the_others_are_restored_and_the_nex
         for export in exports:
             with suppress(UnavailableError):
                 target.create_export(export)
-        wait_until(has_opened(target))
+        eventually(has_opened(target))
         assert str(node.kernel.tree()) == tree, f"after change {at}"
         assert node.kernel.lost == []
 
@@ -192,7 +193,7 @@ def test_wherever_weft_is_killed_the_next_start_restores_everything(tmp_path: Pa
         target.restore(exports)
         for export in exports:
             target.create_export(export)
-        wait_until(has_opened(target))
+        eventually(has_opened(target))
         assert str(node.kernel.tree()) == tree, f"after point {at}"
 
 

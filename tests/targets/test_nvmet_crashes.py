@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from eventually import eventually
 from fakes.crash import Crash
-from targets.nvmet_node import HOST_A, HOST_B, MIB, Node, keys, wait_until, without
+from targets.nvmet_node import HOST_A, HOST_B, MIB, Node, keys, without
 from weft.errors import UnavailableError
 from weft.model import Export, VolumeId
 from weft.names import new_id
@@ -73,7 +74,7 @@ def test_whichever_change_the_kernel_refuses_once_the_next_try_makes_it_right(
             for _ in range(2):
                 with suppress(UnavailableError):
                     verb()
-        wait_until(has_opened(target))
+        eventually(has_opened(target))
         assert str(node.kernel.tree()) == tree, f"after change {at}"
         node.stop()
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from eventually import eventually
 from fakes.configfs import ROOT
-from targets.nvmet_node import HOST_A, HOST_B, RDMA, TCP, Node, wait_until
+from targets.nvmet_node import HOST_A, HOST_B, RDMA, TCP, Node
 from weft.errors import ConflictError, UnavailableError, UnsupportedError
 from weft.model import Transport
 from weft.names import subsystem_nqn
@@ -26,7 +27,7 @@ def test_a_portal_whose_address_comes_late_is_opened_with_everything_once_it_is_
     assert (found.complete, found.portals) == (False, ())
     assert "192.0.2.1:4420 cannot be opened yet" in target.troubles()[0]
     node.kernel.addresses.add("192.0.2.1")
-    wait_until(lambda: not target.troubles())
+    eventually(lambda: not target.troubles())
     node.connect(first, HOST_A)
     node.connect(second, HOST_A)
     assert node.gate.closed[-1] == TCP
@@ -54,11 +55,11 @@ def test_an_rdma_portal_at_which_nvmet_listens_no_more_is_opened_anew(node: Node
     node.connect(export, HOST_B, RDMA)
     node.kernel.addresses.discard(RDMA.address)
     node.listeners.silent.add(RDMA)
-    wait_until(lambda: bool(target.troubles()))
+    eventually(lambda: bool(target.troubles()))
     assert f"portal {RDMA} cannot be opened yet" in target.troubles()[0]
     node.listeners.silent.clear()
     node.kernel.addresses.add(RDMA.address)
-    wait_until(lambda: not target.troubles())
+    eventually(lambda: not target.troubles())
     assert node.connected(export) == {HOST_A}
     node.connect(export, HOST_B, RDMA)
 
@@ -69,9 +70,9 @@ def test_a_portal_that_did_not_listen_for_a_moment_is_left_alone(node: Node) -> 
     target.create_export(export)
     node.connect(export, HOST_A, RDMA)
     node.listeners.silent_once.add(RDMA)
-    wait_until(lambda: not node.listeners.silent_once)
+    eventually(lambda: not node.listeners.silent_once)
     looks = node.listeners.looks
-    wait_until(lambda: node.listeners.looks > looks + 2)
+    eventually(lambda: node.listeners.looks > looks + 2)
     assert node.connected(export) == {HOST_A}
 
 
@@ -82,7 +83,7 @@ def test_a_node_without_nvmet_says_so_and_serves_once_it_has_it(node: Node) -> N
         target.create_export(export)
     assert target.troubles() == ["the kernel's target cannot serve yet: the kernel has no module nvmet"]
     node.modules.missing.clear()
-    wait_until(lambda: not target.troubles())
+    eventually(lambda: not target.troubles())
     target.create_export(export)
     node.connect(export, HOST_A)
 
@@ -135,7 +136,7 @@ def test_when_all_was_taken_away_no_portal_opens_before_all_is_made_anew(node: N
         if export is not exports[-1]:
             with pytest.raises(UnavailableError, match="nothing listens"):
                 node.connect(exports[0], HOST_A)
-    wait_until(lambda: bool(target._ports.listening()))
+    eventually(lambda: bool(target._ports.listening()))
     for export in exports:
         node.connect(export, HOST_A)
     assert node.kernel.lost == []
@@ -149,7 +150,7 @@ def test_one_that_was_taken_away_and_cannot_be_made_anew_does_not_keep_portals_c
     for _ in range(2):
         with suppress(UnavailableError):
             target.create_export(exports[0])
-    wait_until(lambda: bool(target._ports.listening()))
+    eventually(lambda: bool(target._ports.listening()))
     node.connect(exports[0], HOST_A)
 
 
@@ -175,9 +176,9 @@ def test_a_gate_that_cannot_be_opened_at_once_is_opened_later(node: Node) -> Non
     node.gate.sticks = True
     for export in exports:
         target.create_export(export)
-    wait_until(lambda: any("no host can connect" in each for each in target.troubles()))
+    eventually(lambda: any("no host can connect" in each for each in target.troubles()))
     node.gate.sticks = False
-    wait_until(lambda: not target.troubles())
+    eventually(lambda: not target.troubles())
     assert not node.gate.is_now_closed
 
 

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from eventually import eventually
 from fakes.configfs import ROOT
 from fakes.crash import Crash
-from targets.nvmet_node import HOST_A, TCP, Node, somebody_else_exports, wait_until
+from targets.nvmet_node import HOST_A, TCP, Node, somebody_else_exports
 from weft.errors import UnavailableError, UnsupportedError
 from weft.names import subsystem_nqn
 from weft.targets.configfs import Configfs
@@ -26,7 +27,7 @@ def test_no_portal_opens_before_every_volume_that_hosts_wait_for_is_there(node: 
             node.connect(export, HOST_A)
     assert "1 of 5 are missing" in target.troubles()[0]
     target.create_export(exports[-1])
-    wait_until(lambda: not target.troubles() and bool(target._ports.listening()))
+    eventually(lambda: not target.troubles() and bool(target._ports.listening()))
     for export in exports:
         node.connect(export, HOST_A)
     assert node.kernel.lost == []
@@ -40,7 +41,7 @@ def test_a_volume_that_nobody_waits_for_is_told_when_portals_open(node: Node) ->
     with pytest.raises(UnavailableError, match="portals open once the exports of all volumes are there"):
         target.create_export(new)
     target.create_export(expected)
-    wait_until(lambda: bool(target._ports.listening()))
+    eventually(lambda: bool(target._ports.listening()))
     node.connect(new, HOST_A)
 
 
@@ -49,7 +50,7 @@ def test_portals_wait_no_longer_than_configured_and_then_open_with_what_is_there
     target = node.start(restore_seconds=0.2)
     target.expect(frozenset({there.volume_id, missing.volume_id}))
     target.create_export(there)
-    wait_until(lambda: bool(target._ports.listening()))
+    eventually(lambda: bool(target._ports.listening()))
     node.connect(there, HOST_A)
     assert target.troubles() == []
 
@@ -62,7 +63,7 @@ def test_the_time_for_restoring_begins_when_the_node_has_nvmet(node: Node) -> No
     target._restore._deadline = 0.0  # so much later
     target._keep_once()
     node.modules.missing.clear()
-    wait_until(lambda: "2 of 2 are missing" in " ".join(target.troubles()))
+    eventually(lambda: "2 of 2 are missing" in " ".join(target.troubles()))
     target.create_export(exports[0])
     with pytest.raises(UnavailableError, match="nothing listens"):
         node.connect(exports[0], HOST_A)
@@ -78,7 +79,7 @@ def test_a_portal_waits_though_another_listens_that_somebody_else_has_opened(nod
     with pytest.raises(UnavailableError, match="nothing listens"):
         node.connect(exports[1], HOST_A, replace(TCP, address="192.0.2.2"))
     target.create_export(exports[1])
-    wait_until(lambda: len(target._ports.listening()) == 2)
+    eventually(lambda: len(target._ports.listening()) == 2)
     node.connect(exports[1], HOST_A, replace(TCP, address="192.0.2.2"))
 
 
@@ -88,7 +89,7 @@ def test_a_volume_that_is_deleted_meanwhile_is_not_waited_for(node: Node) -> Non
     target.expect(frozenset({there.volume_id, deleted.volume_id}))
     target.create_export(there)
     target.remove_export(deleted.volume_id)
-    wait_until(lambda: bool(target._ports.listening()))
+    eventually(lambda: bool(target._ports.listening()))
 
 
 def test_a_restart_of_weft_alone_holds_nothing_up(node: Node) -> None:
