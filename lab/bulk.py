@@ -15,6 +15,7 @@ from lab.vm import Vm
 from lab.world import StorageNode
 from weft.client import Client
 from weft.connection import NvmeofConnection, to_data
+from weft.errors import NotFoundError
 from weft.model import GIB, AttachmentId, HostId, Status, VolumeId
 from weft.requests import CreateAttachmentRequest, CreateVolumeRequest
 from weft.views import AttachmentView, VolumeView
@@ -145,11 +146,17 @@ def _still(attachment: AttachmentView, deadline: float) -> None:
 
 
 def _until_gone(delete: Callable[[_ItemT], bool], items: Sequence[_ItemT]) -> None:
+    def is_gone(item: _ItemT) -> bool:
+        try:
+            return delete(item)
+        except NotFoundError:  # since it was asked for: only so many calls can wait at the same time
+            return True
+
     deadline = time.monotonic() + _BULK_SECONDS
     left = items
     while left:
-        gone = in_parallel(delete, left)
-        left = [each for each, is_gone in zip(left, gone, strict=True) if not is_gone]
+        gone = in_parallel(is_gone, left)
+        left = [each for each, has_gone in zip(left, gone, strict=True) if not has_gone]
         if left and time.monotonic() > deadline:
             raise LabError(f"{len(left)} of {len(items)} are still there, among them {left[0]}")
 

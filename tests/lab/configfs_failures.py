@@ -15,9 +15,10 @@ import sys
 import time
 import traceback
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,50 +45,54 @@ class Trouble:
 
     at: int
     way: str
+    changes: int = 0
 
-    def before(self, number: int) -> None:
-        if number != self.at or self.way == "after":
-            return
-        if self.way == "before":
+    def around(self, change: Callable[[], None]) -> None:
+        """Make a change, or not."""
+        is_it = self.changes == self.at
+        self.changes += 1
+        if is_it and self.way == "before":
             os.kill(os.getpid(), signal.SIGKILL)
-        code = getattr(errno, self.way)
-        raise OSError(code, os.strerror(code))
-
-    def after(self, number: int) -> None:
-        if number == self.at and self.way == "after":
+        if is_it and self.way != "after":
+            code = getattr(errno, self.way)
+            raise OSError(code, os.strerror(code))
+        change()
+        if is_it:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
 class TroubledCalls(KernelCalls):
-    """The kernel's configfs, counting what is changed in it."""
+    """The kernel's configfs, in which some change meets trouble."""
 
-    def __init__(self, trouble: Trouble) -> None:
-        self.changes = 0
+    def __init__(self, trouble: Trouble, directory: int | None = None) -> None:
+        super().__init__(directory)
         self._trouble = trouble
 
-    def _change(self, call: Callable[..., None], *arguments: Any) -> None:
-        number, self.changes = self.changes, self.changes + 1
-        self._trouble.before(number)
-        call(*arguments)
-        self._trouble.after(number)
+    @contextmanager
+    def inside(self, path: str) -> Iterator[KernelCalls]:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield TroubledCalls(self._trouble, descriptor)
+        finally:
+            os.close(descriptor)
 
     def mkdir(self, path: str) -> None:
-        self._change(super().mkdir, path)
+        self._trouble.around(partial(super().mkdir, path))
 
     def rmdir(self, path: str) -> None:
-        self._change(super().rmdir, path)
+        self._trouble.around(partial(super().rmdir, path))
 
     def symlink(self, target: str, path: str) -> None:
-        self._change(super().symlink, target, path)
+        self._trouble.around(partial(super().symlink, target, path))
 
     def unlink(self, path: str) -> None:
-        self._change(super().unlink, path)
+        self._trouble.around(partial(super().unlink, path))
 
     def chmod(self, path: str, mode: int) -> None:
-        self._change(super().chmod, path, mode)
+        self._trouble.around(partial(super().chmod, path, mode))
 
     def write(self, path: str, value: bytes) -> None:
-        self._change(super().write, path, value)
+        self._trouble.around(partial(super().write, path, value))
 
 
 class Lives:
@@ -114,6 +119,7 @@ class Lives:
     def verbs(self, target: NvmetTarget) -> list[Callable[[], object]]:
         first, second = self._exports
         return [
+            lambda: target.restore([first, second]),
             lambda: target.create_export(first),
             lambda: target.create_export(second),
             lambda: target.create_export(replace(first, hosts=first.hosts[1:])),
@@ -138,10 +144,9 @@ class Lives:
 
     def _go(self, trouble: Trouble, verb: int, told: int | None) -> None:
         """Verbs from one on. Tells how many are done after each, and last how many changes that took."""
-        calls = TroubledCalls(trouble)
         parts = replace(
             kernel_parts(self._config),
-            configfs=Configfs(NVMET, calls),
+            configfs=Configfs(NVMET, TroubledCalls(trouble)),
             patience=Patience(underway=0.0, leaving=0.0, ending=0.0),
         )
         target = NvmetTarget(self._config, parts)
@@ -157,7 +162,7 @@ class Lives:
                 raise SystemExit(f"it does not open: {target.troubles()}")
             time.sleep(0.02)
         target.stop()
-        tell(told, calls.changes)
+        tell(told, trouble.changes)
 
     def clear(self) -> None:
         in_a_child(self._clear)

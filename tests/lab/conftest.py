@@ -79,10 +79,17 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     if report.failed and running is not None:
         marks = item.stash.get(_MARKS, {})
         for vm in running.vms.values():
-            lines = vm.kernel_log(marks.get(vm.name, 0)).splitlines()[-_LOG_LINES:]
-            report.sections.append((f"kernel of {vm.name}", "\n".join(lines)))
+            report.sections.append((f"kernel of {vm.name}", _shortened(vm.kernel_log(marks.get(vm.name, 0)))))
             report.sections.append((f"weft on {vm.name}", _journal(vm)))
     return report
+
+
+def _shortened(log: str) -> str:
+    """Both ends: what a kernel died of is followed by how it boots."""
+    lines = log.splitlines()
+    if len(lines) > 2 * _LOG_LINES:
+        lines[_LOG_LINES:-_LOG_LINES] = [f"... {len(lines) - 2 * _LOG_LINES} lines ..."]
+    return "\n".join(lines)
 
 
 def _journal(vm: Vm) -> str:
