@@ -24,10 +24,14 @@ def why_not_kernel(config: Config, root: Path = Path("/")) -> str | None:
     reason = kernel.why_not_module(FABRICS_MODULE)
     if reason is not None:
         return reason
-    reasons = [kernel.why_not_module(each) for each in MODULES.values()]
-    if all(reasons):
-        return reasons[0]
-    return _why_not_here(root)
+    # One is enough, and to ask for one that is not loaded takes reading the lists of all modules.
+    reasons: list[str] = []
+    for each in MODULES.values():
+        reason = kernel.why_not_module(each)
+        if reason is None:
+            return _why_not_here(root)
+        reasons.append(reason)
+    return reasons[0]
 
 
 def _why_not_here(root: Path) -> str | None:
