@@ -10,6 +10,7 @@ import pytest
 from api.world import BASE, World, free_port, make_config, make_world
 from eventually import eventually
 from weft.client import Client
+from weft.connection import NvmeofConnection
 from weft.errors import ConflictError, InvalidValueError, NotFoundError, PermissionDeniedError
 from weft.model import DhChapSecrets, HostId, Refusal, RefusalReason
 from weft.names import new_id
@@ -34,6 +35,20 @@ def attached(world: World) -> tuple[HostId, AttachmentView]:
     return host_id, world.attachment(world.volume().volume.id, host_id)
 
 
+def shown_connection(world: World, view: AttachmentView) -> NvmeofConnection:
+    """With the keys; it is held back until the target has those that count now."""
+    shown: list[NvmeofConnection] = []
+
+    def is_shown() -> bool:
+        found = world.client.attachment(view.attachment.id, secrets=True).connection
+        if isinstance(found, NvmeofConnection):
+            shown.append(found)
+        return bool(shown)
+
+    eventually(is_shown)
+    return shown[0]
+
+
 def test_keys_are_set_read_with_the_attachment_and_removed(world: World) -> None:
     host_id = world.host()
     wanted = DhChapSecrets(host_key=generate_dhchap_key(), controller_key=generate_dhchap_key())
@@ -42,13 +57,9 @@ def test_keys_are_set_read_with_the_attachment_and_removed(world: World) -> None
     view = world.attachment(world.volume().volume.id, host_id)
     assert view.connection is not None
     assert view.connection.secrets is None
-    shown = world.client.attachment(view.attachment.id, secrets=True)
-    assert shown.connection is not None
-    assert shown.connection.secrets == wanted
+    assert shown_connection(world, view).secrets == wanted
     world.client.remove_host_secrets(host_id, force=True)
-    shown = world.client.attachment(view.attachment.id, secrets=True)
-    assert shown.connection is not None
-    assert shown.connection.secrets is None
+    assert shown_connection(world, view).secrets is None
     assert world.client.held_secrets(host_id) == HeldKeys(host_key=False, controller_key=False)
 
 
@@ -57,11 +68,9 @@ def test_keys_are_made_if_asked_for(world: World, *, both_ways: bool) -> None:
     host_id, view = attached(world)
     held = world.client.generate_host_secrets(host_id, both_ways=both_ways, force=True)
     assert held == HeldKeys(host_key=True, controller_key=both_ways)
-    first = world.client.attachment(view.attachment.id, secrets=True).connection
+    first = shown_connection(world, view)
     world.client.generate_host_secrets(host_id, both_ways=both_ways, force=True)
-    second = world.client.attachment(view.attachment.id, secrets=True).connection
-    assert first is not None
-    assert second is not None
+    second = shown_connection(world, view)
     assert first.secrets != second.secrets
     assert second.secrets is not None
     digests = {view.connection.host_nqn: second.secrets.digest} if view.connection else {}

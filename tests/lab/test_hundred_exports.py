@@ -150,6 +150,7 @@ def assert_none_was_turned_away(said: Any) -> None:
     assert "let in" not in said["stranger"]
 
 
+@pytest.mark.lab_full
 @pytest.mark.timeout(3600)
 def test_no_device_is_lost_when_weft_is_killed(
     hundred: Hundred, host2: Vm, record_property: Callable[[str, object], None]
@@ -170,6 +171,7 @@ def test_no_device_is_lost_when_weft_is_killed(
     hundred.prove_io()
 
 
+@pytest.mark.lab_full
 @pytest.mark.timeout(3600)
 def test_no_device_is_lost_when_the_node_is_rebooted(
     hundred: Hundred, host2: Vm, record_property: Callable[[str, object], None]

@@ -70,6 +70,7 @@ def site(lab_with_weft: Lab) -> Iterator[Site]:
     node.close()
 
 
+@pytest.mark.lab_full
 def test_a_host_that_detaches_is_unnoticed_by_the_other(site: Site, record_property: Record) -> None:
     site.attach(LEAVING)
     device = site.attach(STAYING)
@@ -84,6 +85,7 @@ def test_a_host_that_detaches_is_unnoticed_by_the_other(site: Site, record_prope
     assert report.longest_pause < RECONNECT_DELAY, "it had to reconnect"
 
 
+@pytest.mark.lab_full
 def test_a_host_that_is_thrown_out_writes_nothing_more_and_the_other_goes_on(
     site: Site, record_property: Record
 ) -> None:

@@ -81,6 +81,7 @@ def data(lab_with_weft: Lab) -> Iterator[Data]:
     node.close()
 
 
+@pytest.mark.lab_full
 def test_a_portal_added_later_becomes_a_path(data: Data, record_property: Record) -> None:
     device = data.attach()
     data.wait_for_paths(f"tcp {FIRST}")
@@ -109,7 +110,8 @@ def test_io_goes_on_while_either_of_two_portals_is_cut_off(data: Data, record_pr
     data.detach()
 
 
-@pytest.mark.parametrize("kind", [Rdma.SIW, pytest.param(Rdma.RXE, marks=pytest.mark.lab_full)])
+@pytest.mark.lab_full
+@pytest.mark.parametrize("kind", [Rdma.SIW, Rdma.RXE])
 def test_io_goes_on_by_tcp_while_rdma_is_cut_off_and_by_rdma_while_tcp_is(
     data: Data, kind: Rdma, record_property: Record
 ) -> None:

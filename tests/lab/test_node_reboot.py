@@ -68,7 +68,7 @@ def site(lab_with_weft: Lab) -> Iterator[Site]:
     "late",
     [
         pytest.param(0, marks=pytest.mark.lab_full, id="address at once"),
-        pytest.param(30, id="address 30 s after weft"),
+        pytest.param(30, marks=pytest.mark.lab_full, id="address 30 s after weft"),
     ],
 )
 def test_io_resumes_by_itself_on_the_same_devices(site: Site, late: int, record_property: Record) -> None:
