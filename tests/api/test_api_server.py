@@ -219,12 +219,23 @@ def test_a_port_that_is_taken_is_a_conflict_and_leaves_nothing_behind(short_path
     assert not config.api_socket.exists()
 
 
-def test_an_address_that_is_not_there_is_unavailable(short_path: Path) -> None:
+def test_a_place_where_nobody_can_listen_is_unavailable(short_path: Path) -> None:
     (short_path / "file").touch()
     with pytest.raises(UnavailableError, match="cannot listen at"):
         UnixListener(short_path / "file" / "api.sock")
-    with pytest.raises(UnavailableError, match=r"cannot listen at 192\.0\.2\.1 port 1"):
-        listen_tcp("192.0.2.1", 1)
+    with pytest.raises(UnavailableError, match=r"cannot listen at ff02::1 port 31999"):
+        listen_tcp("ff02::1", 31999)
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1"])
+def test_an_address_that_comes_later_is_listened_at_already(
+    address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with listen_tcp(address, 0) as listener:
+        assert listener.getsockname()[0] == address
+    assert (
+        f"the API listens at {address} port 0, an address that this machine does not have yet" in caplog.text
+    )
 
 
 def test_an_answer_waits_for_no_acknowledgement() -> None:

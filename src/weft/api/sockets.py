@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import logging
 import os
 import socket
 import stat
@@ -12,9 +13,16 @@ from pathlib import Path
 
 from weft.errors import ConflictError, UnavailableError, WeftError
 
+_log = logging.getLogger("weft.api")
+
 _BACKLOG = 128
 _PROBE_SECONDS = 1.0
 _LOCK_SECONDS = 5.0
+_FREEBIND = {
+    socket.AF_INET: (socket.IPPROTO_IP, 15),
+    socket.AF_INET6: (socket.IPPROTO_IPV6, 78),
+}
+"""IP_FREEBIND of linux/in.h and IPV6_FREEBIND of linux/in6.h, which the socket module does not name; see ip(7)."""
 
 
 class UnixListener:
@@ -42,8 +50,9 @@ class UnixListener:
 
 
 def listen_tcp(address: str, port: int) -> socket.socket:
-    """A listening TCP socket. Raises ConflictError when the port is taken, UnavailableError when there is no such
-    address.
+    """A listening TCP socket, also at an address that this machine has only later, as where a network is slow to come up.
+
+    Raises ConflictError when the port is taken, UnavailableError for what can be no address of this machine.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with _errors(f"{address} port {port}"):
@@ -55,12 +64,25 @@ def listen_tcp(address: str, port: int) -> socket.socket:
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if family == socket.AF_INET6:
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listener.bind((address, port))
+            _bind(listener, address, port)
             listener.listen(_BACKLOG)
         except BaseException:
             listener.close()
             raise
     return listener
+
+
+def _bind(listener: socket.socket, address: str, port: int) -> None:
+    try:
+        listener.bind((address, port))
+    except OSError as error:
+        if error.errno != errno.EADDRNOTAVAIL:
+            raise
+        listener.setsockopt(*_FREEBIND[listener.family], 1)
+        listener.bind((address, port))
+        _log.warning(
+            "the API listens at %s port %d, an address that this machine does not have yet", address, port
+        )
 
 
 def _listen_unix(path: Path) -> socket.socket:
