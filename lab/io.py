@@ -93,7 +93,7 @@ class VerifyingFio:
         return self._process.is_running
 
     def wait_for_progress(self, operations: int = 100, timeout: float = _STALLED_SECONDS) -> None:
-        """Until so many more I/Os of the device have ended. Raises LabError when fio ended or time is over."""
+        """Until so many more I/Os of the device have ended. Raises LabError when fio ended, with what it said, or time is over."""
         script = f"""
             count() {{ awk '{{ print $1 + $5 }}' /sys/class/block/{self._device}/stat; }}
             wanted=$(($(count) + {operations}))
@@ -102,7 +102,11 @@ class VerifyingFio:
                 sleep 0.1
             done
         """
-        self._vm.run(script, timeout=timeout)
+        done = self._vm.run(script, timeout=timeout, check=False)
+        if done.status != 0:
+            raise LabError(
+                f"{done.stderr.strip()} on {self._vm.name}: {self.wait_for_end(_FINISH_SECONDS).output}"
+            )
 
     def wait_for_end(self, timeout: float) -> FioReport:
         """Until fio has ended by itself, which it does at an error. Raises LabError after timeout seconds."""
