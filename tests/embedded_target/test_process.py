@@ -32,6 +32,20 @@ def kill(target: EmbeddedTarget) -> int:
     return pid
 
 
+def processes_of(config: Config) -> list[int]:
+    """The target's processes of this configuration that there are."""
+    commands = {int(each.parent.name): each for each in Path("/proc").glob("[0-9]*/cmdline")}
+    return [pid for pid, command in commands.items() if _names(command, str(config.target_dir))]
+
+
+def _names(command: Path, directory: str) -> bool:
+    try:
+        words = command.read_text(errors="replace")
+    except OSError:  # it has ended
+        return False
+    return "weft.embedded.target_process" in words and directory in words
+
+
 def run_process(config: Config) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-m", "weft.embedded.target_process", encode_settings(settings_of(config))],
@@ -54,6 +68,7 @@ def test_a_process_that_is_slow_to_come_up_is_waited_for_and_no_second_one_start
             except UnavailableError as slow:
                 waited_for.append(int(str(slow).split()[1]))
         assert set(waited_for) == {target.status().pid}
+        assert processes_of(config) == waited_for[:1]
     finally:
         target.stop_target()
 

@@ -100,9 +100,9 @@ def admit(node: StorageNode, name: str) -> NvmeofConnection:
 
 
 def test_linux_discovers_what_it_may_use_and_a_stranger_nothing(node: StorageNode, linux: KernelHost) -> None:
+    before = linux.discover("10.77.0.1", linux.nqn)
     node.create("mine")
     node.create("nobodys")
-    before = linux.discover("10.77.0.1", linux.nqn)
     connection = admit(node, "mine")
     for address in ("10.77.0.1", "fd77:0::1"):
         assert linux.discover(address, linux.nqn) == before | {connection.nqn}

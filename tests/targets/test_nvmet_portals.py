@@ -1,5 +1,6 @@
 """Portals open with everything that they are to show as soon as they can, and otherwise stay closed."""
 
+import errno
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -62,6 +63,25 @@ def test_an_rdma_portal_at_which_nvmet_listens_no_more_is_opened_anew(node: Node
     eventually(lambda: not target.troubles())
     assert node.connected(export) == {HOST_A}
     node.connect(export, HOST_B, RDMA)
+
+
+def test_a_portal_whose_links_cannot_be_taken_away_at_once_is_opened_anew_all_the_same(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    node.kernel.addresses.add(RDMA.address)
+    target, export = node.start(str(RDMA)), node.export(HOST_A)
+    target.create_export(export)
+    node.connect(export, HOST_A, RDMA)
+    node.kernel.refuse_at, node.kernel.refusal = 0, errno.EBUSY
+    node.listeners.silent.add(RDMA)
+    eventually(lambda: not node.connected(export))
+    node.listeners.silent.clear()
+    assert f"portal {RDMA} cannot be closed yet" in caplog.text
+    assert "met a bug" not in caplog.text
+    eventually(
+        lambda: str(RDMA) in {portal for found in target.exports().values() for portal in found.portals}
+    )
+    node.connect(export, HOST_A, RDMA)
 
 
 def test_a_portal_that_did_not_listen_for_a_moment_is_left_alone(node: Node) -> None:

@@ -302,8 +302,8 @@ class NvmetTarget:
             return
         self._restore.give_up_when_due()
         if time.monotonic() >= self._next_look:
-            self._ports.close_deaf(self._listeners.deaf(frozenset(self._ports.listening())))
             self._next_look = time.monotonic() + self._listen_seconds
+            self._ports.close_deaf(self._listeners.deaf(frozenset(self._ports.listening())))
         if self._restore.is_over():
             self._ports.open()
 

@@ -147,11 +147,8 @@ class NvmetPorts:
             for port in self._ports:
                 is_deaf = port.is_open and port.portal in deaf
                 if is_deaf and port.was_deaf and self._configfs.is_private(port.path):
-                    _log.warning("nvmet listens no more at portal %s; it is opened anew", port.portal)
-                    for nqn in self._configfs.names(f"{port.path}/subsystems"):
-                        self._configfs.unlink(port.link_path(nqn))
-                    port.is_open = is_deaf = False
-                port.was_deaf = is_deaf
+                    self._close(port)
+                port.was_deaf = is_deaf and port.is_open
 
     def hide(self, nqn: str) -> None:
         """Unlink a subsystem everywhere, which ends its hosts' sessions. With the last one weft's ports go."""
@@ -226,6 +223,16 @@ class NvmetPorts:
                     for nqn in self._restore.ready():
                         self._link(port, nqn)
             self._gate.open_again()
+
+    def _close(self, port: _Port) -> None:
+        _log.warning("nvmet listens no more at portal %s; it is opened anew", port.portal)
+        try:
+            for nqn in self._configfs.names(f"{port.path}/subsystems"):
+                self._configfs.unlink(port.link_path(nqn))
+        except ConfigfsError as error:
+            _log.warning("portal %s cannot be closed yet: %s; it is tried again", port.portal, error)
+            return
+        port.is_open = False
 
     def _link(self, port: _Port, nqn: str) -> None:
         self._configfs.link(subsystem_path(nqn), port.link_path(nqn))
