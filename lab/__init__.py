@@ -4,6 +4,7 @@
 """
 
 from lab.cleaning import clean, leftovers
+from lab.debian import Debian
 from lab.errors import CommandFailedError, LabError, LabUnavailableError
 from lab.laboratory import Lab
 from lab.ssh import RemoteProcess, Result
@@ -12,6 +13,7 @@ from lab.wire import Direction, Wire
 
 __all__ = [
     "CommandFailedError",
+    "Debian",
     "Direction",
     "Lab",
     "LabError",

@@ -86,7 +86,7 @@ def build(layers: Sequence[Layer], say: Callable[[str], None]) -> None:
             say(f"  {layer.name} built in {time.monotonic() - began:.0f} s")
 
 
-def run_script(script: Path, *arguments: Path, folder: Path) -> None:
+def run_script(script: Path, *arguments: str | Path, folder: Path) -> None:
     """Run a build script in a folder; all that it says goes to the cache's log folder.
 
     Raises LabError with the last of it when it fails, LabUnavailableError with its last line when it exits with 77.

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
+from lab.debian import Debian
 from lab.layers import ensure_built
 from lab.qemu import WIRES
 from lab.runs import end_orphans, guarded, own_folder
@@ -31,6 +32,7 @@ class Lab:
         *,
         name: str | None = None,
         icount: bool = False,
+        debian: Debian = Debian.BOOKWORM,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         """name: what the lab's folder below `runs_folder` is called, for people; without it some unused name.
@@ -40,13 +42,14 @@ class Lab:
         self._names = tuple(dict.fromkeys(vms))
         self._name = name
         self._icount = icount
+        self.debian = debian
         self._say = say
         self._cleanup = contextlib.ExitStack()
         self.vms: Mapping[str, Vm] = {}
         self.wires: Mapping[str, Wire] = {}
 
     def __enter__(self) -> Self:
-        built = ensure_built(self._say)
+        built = ensure_built(self._say, self.debian)
         end_orphans()
         with contextlib.ExitStack() as stack:
             stack.enter_context(guarded())

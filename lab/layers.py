@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from lab.cache import Layer, build, run_script
+from lab.debian import Debian
 from lab.errors import LabError, LabUnavailableError
 from lab.qemu import DATA_DISK_BYTES, DATA_DISKS, PROGRAM, WIRES, Machine, Qemu, command_line
 from lab.ssh import Ssh
@@ -70,21 +71,23 @@ def missing_programs(*, to_build: bool) -> list[str]:
     )
 
 
-def is_built() -> bool:
-    return shutil.which(PROGRAM) is not None and all(layer.is_built for layer in _layers())
+def is_built(debian: Debian = Debian.BOOKWORM) -> bool:
+    return shutil.which(PROGRAM) is not None and all(layer.is_built for layer in _layers(debian))
 
 
-def ensure_built(say: Callable[[str], None], *, install_packages: bool = False) -> Built:
+def ensure_built(
+    say: Callable[[str], None], debian: Debian = Debian.BOOKWORM, *, install_packages: bool = False
+) -> Built:
     """Everything a VM is started from, built where it is missing: about three minutes, once.
 
     Raises LabUnavailableError when it cannot be built here, LabError when building it failed.
     """
-    _require_programs(install_packages=install_packages)
-    layers = _layers()
+    _require_programs(debian, install_packages=install_packages)
+    layers = _layers(debian)
     if not all(layer.is_built for layer in layers):
         if os.geteuid() != 0:
             raise LabUnavailableError("building the VM lab takes root: run make lab as root")
-        say("Building the VM lab, once, from Debian's packages")
+        say(f"Building the VM lab, once, from the packages of Debian {debian.value}")
     build(layers, say)
     kernel, image, snapshot = layers[1].folder, layers[3].folder, layers[4].folder
     return Built(
@@ -111,8 +114,8 @@ def make_data_disk(path: Path) -> None:
         disk.truncate(DATA_DISK_BYTES)
 
 
-def _require_programs(*, install_packages: bool) -> None:
-    built = is_built()
+def _require_programs(debian: Debian, *, install_packages: bool) -> None:
+    built = is_built(debian)
     missing = missing_programs(to_build=not built)
     if not missing:
         return
@@ -127,18 +130,19 @@ def _require_programs(*, install_packages: bool) -> None:
         raise LabUnavailableError(f"the VM lab needs programs that are not here; as root: {' '.join(line)}")
 
 
-def wheels_folder() -> Path:
+def wheels_folder(debian: Debian = Debian.BOOKWORM) -> Path:
     """Where the wheels of weft's dependencies for the VMs are, once the lab is built."""
-    return _layers()[2].folder
+    return _layers(debian)[2].folder
 
 
 @cache
-def _layers() -> tuple[Layer, Layer, Layer, Layer, Layer]:
+def _layers(debian: Debian) -> tuple[Layer, Layer, Layer, Layer, Layer]:
     """In the order in which they are built. The kernel and Debian are of the day of the build: they are not pinned."""
     system = Layer(
         name="system",
-        build=lambda folder: run_script(RECIPE / "system.sh", RECIPE, folder=folder),
+        build=lambda folder: run_script(RECIPE / "system.sh", RECIPE, debian.value, folder=folder),
         files=[RECIPE / "system.sh", RECIPE / "packages"],
+        words=[debian.value],
     )
     kernel = Layer(
         name="kernel",
@@ -147,8 +151,9 @@ def _layers() -> tuple[Layer, Layer, Layer, Layer, Layer]:
     )
     wheels = Layer(
         name="wheels",
-        build=lambda folder: download_wheels(REQUIREMENTS, folder),
+        build=lambda folder: download_wheels(REQUIREMENTS, folder, debian),
         files=[REQUIREMENTS],
+        words=[debian.python],
     )
     image = Layer(
         name="image",

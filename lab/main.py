@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+from lab.debian import Debian
 from lab.errors import LabError, LabUnavailableError
 from lab.laboratory import DEFAULT_VMS, SSH_CONFIG, Lab
 from lab.layers import ensure_built
@@ -21,9 +22,9 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-def _build(_: argparse.Namespace) -> None:
+def _build(options: argparse.Namespace) -> None:
     began = time.monotonic()
-    ensure_built(_say, install_packages=True)
+    ensure_built(_say, options.debian, install_packages=True)
     _say(f"The VM lab is built ({time.monotonic() - began:.0f} s)")
 
 
@@ -35,7 +36,7 @@ def _explain(lab: Lab) -> None:
 def _up(options: argparse.Namespace) -> None:
     """Hold VMs until this process is told to end."""
     began = time.monotonic()
-    with Lab(options.vms, name=options.name, say=_say) as lab:
+    with Lab(options.vms, name=options.name, debian=options.debian, say=_say) as lab:
         if options.weft:
             lab.everywhere(Vm.install_weft)
         _explain(lab)
@@ -62,7 +63,7 @@ def _list(_: argparse.Namespace) -> None:
 
 def _shell(options: argparse.Namespace) -> None:
     """VMs with weft in them, and a shell in one of them; they end with it."""
-    with Lab(["node", "host1", options.vm], say=_say) as lab:
+    with Lab(["node", "host1", options.vm], debian=options.debian, say=_say) as lab:
         lab.everywhere(Vm.install_weft)
         _explain(lab)
         _say(f"This is a shell on {options.vm}; the VMs end with it.")
@@ -101,6 +102,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     shell.add_argument("vm", nargs="?", default="node", metavar="VM")
     shell.set_defaults(do=_shell)
+
+    for each in (build, up, shell):
+        each.add_argument(
+            "--debian",
+            type=Debian,
+            default=Debian.BOOKWORM,
+            metavar="CODENAME",
+            help="what the VMs run: " + " or ".join(known.value for known in Debian),
+        )
     return parser
 
 

@@ -8,28 +8,17 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from lab.debian import Debian
 from lab.errors import LabError, LabUnavailableError
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-# Debian 12: Python 3.11, glibc 2.36.
+# The glibc of Debian 12, the oldest of them: 2.36.
 _PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in range(36, 4, -1)]
-_TARGET = [
-    "--python-version",
-    "3.11",
-    "--implementation",
-    "cp",
-    "--abi",
-    "cp311",
-    "--abi",
-    "abi3",
-    "--abi",
-    "none",
-]
 _DOWNLOAD_SECONDS = 600.0
 _BUILD_SECONDS = 120.0
 
 
-def download_wheels(requirements: Path, folder: Path) -> None:
+def download_wheels(requirements: Path, folder: Path, debian: Debian = Debian.BOOKWORM) -> None:
     """Put everything that a requirements file with hashes names into a folder, as wheels for the VMs.
 
     Raises LabUnavailableError when the index does not have them or cannot be reached.
@@ -39,10 +28,13 @@ def download_wheels(requirements: Path, folder: Path) -> None:
         for name in [*_PLATFORMS, "manylinux2014_x86_64", "linux_x86_64"]
         for word in ("--platform", name)
     ]
+    target = ["--python-version", debian.python, "--implementation", "cp"]
+    for abi in ("cp" + debian.python.replace(".", ""), "abi3", "none"):
+        target += ["--abi", abi]
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
     command += ["--only-binary", ":all:", "--require-hashes", "--requirement", str(requirements)]
     try:
-        _run([*command, *_TARGET, *platforms, "--dest", str(folder)], folder, _DOWNLOAD_SECONDS)
+        _run([*command, *target, *platforms, "--dest", str(folder)], folder, _DOWNLOAD_SECONDS)
     except LabError as error:
         last = str(error).splitlines()[-1]
         raise LabUnavailableError(

@@ -7,7 +7,7 @@ All of them may raise the errors of weft.errors and nothing else that a caller n
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, NewType, Protocol, TypeVar
+from typing import Generic, NamedTuple, NewType, Protocol, TypeVar
 
 from weft.connection import AttachmentState, Connection
 from weft.model import (
@@ -180,8 +180,9 @@ class Key:
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Row(Generic[RowT_co]):
+class Row(NamedTuple, Generic[RowT_co]):
+    """A tuple, which is made the fastest: thousands are read before the first export is back after a restart."""
+
     value: RowT_co
     revision: Revision
 

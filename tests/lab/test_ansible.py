@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lab import Lab, Vm
+from lab import Debian, Lab, Vm
 from lab.ansible import Ansible, Played
 from lab.io import VerifyingFio, digest
 from lab.layers import wheels_folder
@@ -76,18 +76,27 @@ def fresh() -> None:
     """These machines are not those of other files."""
 
 
-@pytest.fixture(scope="module", params=["rxe", "siw", "tcp"])
+MACHINES = [
+    pytest.param((Debian.BOOKWORM, "rxe"), id="rxe, Debian 12"),
+    pytest.param((Debian.BOOKWORM, "siw"), id="siw, Debian 12"),
+    pytest.param((Debian.BOOKWORM, None), id="tcp, Debian 12"),
+    pytest.param((Debian.TRIXIE, "rxe"), id="rxe, Debian 13"),
+]
+
+
+@pytest.fixture(scope="module", params=MACHINES)
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    soft = [] if request.param == "tcp" else [{"interface": "wire0", "kind": request.param}]
-    wheels = tmp_path_factory.mktemp("wheels") / "wheels.tar"
-    with tarfile.open(wheels, "w") as archive:
-        archive.add(wheels_folder(), "wheels")
-    with Lab(["node", "host1"]) as lab:
+    debian, kind = request.param
+    soft = [{"interface": "wire0", "kind": kind}] if kind else []
+    with Lab(["node", "host1"], debian=debian) as lab:
+        wheels = tmp_path_factory.mktemp("wheels") / "wheels.tar"
+        with tarfile.open(wheels, "w") as archive:
+            archive.add(wheels_folder(debian), "wheels")
         lab.everywhere(lambda vm: make_bare(vm, wheels))
         lab["node"].run("mkfs.ext4 -q /dev/disk/by-id/virtio-disk4")
         ansible = Ansible(lab, variables(soft))
         refused = {}
-        if request.param == "rxe":
+        if request.param == MACHINES[0].values[0]:
             refused = {what: ansible.play(PAIR, hosts=["node"], **bad) for what, (bad, _) in BAD.items()}
         yield Pair(
             lab=lab,

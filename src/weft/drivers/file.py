@@ -340,8 +340,9 @@ def _occupied(directory: Path) -> int:
 
 def _listed(directory: Path) -> Iterator[tuple[str, int, Path]]:
     """The id, size and path of every complete file in directory."""
-    for path in directory.iterdir():
-        file_id = id_of(path.name)
-        size = _regular_size(path)
-        if file_id is not None and size is not None:
-            yield file_id, size, path
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            file_id = id_of(entry.name)
+            with suppress(FileNotFoundError):
+                if file_id is not None and entry.is_file(follow_symlinks=False):
+                    yield file_id, entry.stat(follow_symlinks=False).st_size, Path(entry.path)
