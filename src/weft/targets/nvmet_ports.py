@@ -7,25 +7,30 @@ What cannot be opened yet, because its address or RDMA device is not there, is t
 import errno
 import logging
 import threading
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from weft.config import PortalSection
-from weft.connection import LOOP_PORTAL, NvmeofPortal
-from weft.errors import UnsupportedError, WeftError
+from weft.connection import NvmeofPortal
+from weft.errors import WeftError
 from weft.model import Transport
 from weft.targets.configfs import PRIVATE, Configfs, ConfigfsError
 from weft.targets.nvmet_gate import Gate, KeptGate
+from weft.targets.nvmet_port import (
+    PORTS,
+    address_of,
+    find_ports,
+    free_port_id,
+    port_path,
+    portal_at,
+    wanted_options,
+    write_address,
+    write_options,
+)
 from weft.targets.nvmet_restore import Restore
 from weft.targets.nvmet_tree import SUBSYSTEMS, subsystem_path
 
 _log = logging.getLogger(__name__)
-
-_FIRST_ID: Final = 16384
-_IDS: Final = 16384
-_PORTS: Final = "ports"
 
 
 @dataclass(slots=True, eq=False)
@@ -44,10 +49,10 @@ class _Port:
 
     @property
     def path(self) -> str:
-        return f"{_PORTS}/{self.id}"
+        return f"{PORTS}/{self.id}"
 
     def link_path(self, nqn: str) -> str:
-        return f"{_PORTS}/{self.id}/subsystems/{nqn}"
+        return f"{PORTS}/{self.id}/subsystems/{nqn}"
 
 
 class NvmetPorts:
@@ -83,9 +88,9 @@ class NvmetPorts:
     def find(self) -> None:
         """Look which ports there are; again after others may have changed them."""
         with self._lock:
-            found = self._find_all()
+            found = find_ports(self._configfs)
             for port in self._ports:
-                port.id = found.get(_address(port.portal))
+                port.id = found.get(address_of(port.portal))
                 port.is_open = port.id is not None and bool(self._configfs.names(f"{port.path}/subsystems"))
                 if port.id is not None and not self._configfs.is_private(port.path):
                     _log.info(
@@ -97,8 +102,7 @@ class NvmetPorts:
     def is_shown(self, nqn: str) -> bool:
         """Whether hosts can reach a subsystem, also by a port that is not configured or not weft's."""
         return any(
-            self._configfs.exists(f"{_PORTS}/{each}/subsystems/{nqn}")
-            for each in self._configfs.names(_PORTS)
+            self._configfs.exists(f"{PORTS}/{each}/subsystems/{nqn}") for each in self._configfs.names(PORTS)
         )
 
     def showing(self, nqn: str) -> tuple[NvmeofPortal, ...]:
@@ -206,8 +210,8 @@ class NvmetPorts:
                 f"portal {port.portal} has {name} {found}, not {value}; it changes once nothing is exported through it"
                 for port in self._ports
                 if port.is_open
-                for name, value in _options(port)
-                if (found := self._configfs.read(f"{port.path}/{name}")) not in {str(value), None}
+                for name, value in wanted_options(port.options).items()
+                if (found := self._configfs.read(f"{port.path}/{name}")) not in {value, None}
             ]
 
     def finish(self) -> None:
@@ -302,72 +306,27 @@ class NvmetPorts:
         self._gate.open_again()
 
     def _make(self, port: _Port) -> None:
-        found = self._find_all()
-        port.id = found.get(_address(port.portal))
+        found = find_ports(self._configfs)
+        port.id = found.get(address_of(port.portal))
         if port.id is None:
-            port.id = self._free_id(port.portal)
+            port.id = free_port_id(self._configfs, port.portal)
             self._configfs.make_directory(port.path)
             self._configfs.set_mode(port.path, PRIVATE)
-            self._write_address(port)
+            write_address(self._configfs, port.id, port.portal)
         if self._configfs.is_private(port.path):
-            self._write_options(port)
-
-    def _write_address(self, port: _Port) -> None:
-        portal = port.portal
-        if portal.transport is not Transport.LOOP:
-            self._configfs.write(f"{port.path}/addr_adrfam", portal.family.value)
-            self._configfs.write(f"{port.path}/addr_traddr", portal.address)
-            self._configfs.write(f"{port.path}/addr_trsvcid", str(portal.port))
-        # Last: a port without a transport is one that a crash has left half-made, and is taken up again.
-        self._configfs.write(f"{port.path}/addr_trtype", portal.transport.value)
-
-    def _write_options(self, port: _Port) -> None:
-        for name, value in _options(port):
-            path = f"{port.path}/{name}"
-            if self._configfs.read(path) is None:
-                raise UnsupportedError(
-                    f"this node's kernel has no {name} for NVMe target ports; take it out of target.portals"
-                )
-            if self._configfs.read(path) != str(value):
-                self._configfs.write(path, str(value))
-
-    def _free_id(self, portal: NvmeofPortal) -> str:
-        """The same for the same portal on each start, wherever nobody else has taken it."""
-        taken = set(self._configfs.names(_PORTS))
-        start = zlib.crc32(str(portal).encode())
-        for offset in range(_IDS):
-            port_id = str(_FIRST_ID + (start + offset) % _IDS)
-            if port_id not in taken or self._is_half_made(port_id):
-                return port_id
-        raise UnsupportedError("nvmet has no port id left")
-
-    def _is_half_made(self, port_id: str) -> bool:
-        """Whether a crash of weft has left it so: no other program makes ports with these ids."""
-        return not self._configfs.read(f"{_PORTS}/{port_id}/addr_trtype")
-
-    def _find_all(self) -> dict[tuple[str, ...], str]:
-        return {self._address_of(port_id): port_id for port_id in self._configfs.names(_PORTS)}
+            write_options(self._configfs, port.id, port.options)
 
     def _retired(self) -> list[_Port]:
         """weft's ports of portals that are not configured any more.
 
         They go on listening, for the hosts that are connected by them, until the volumes they lead to are gone.
         """
-        configured = {_address(each.portal) for each in self._ports}
+        configured = {address_of(each.portal) for each in self._ports}
         return [
-            _Port(_portal(address), PortalSection(), id=port_id)
-            for address, port_id in self._find_all().items()
-            if address[0] and address not in configured and self._configfs.is_private(f"{_PORTS}/{port_id}")
+            _Port(portal_at(address), PortalSection(), id=port_id)
+            for address, port_id in find_ports(self._configfs).items()
+            if address[0] and address not in configured and self._configfs.is_private(port_path(port_id))
         ]
-
-    def _address_of(self, port_id: str) -> tuple[str, ...]:
-        def read(name: str) -> str:
-            return self._configfs.read(f"{_PORTS}/{port_id}/{name}") or ""
-
-        transport = read("addr_trtype")
-        if transport == Transport.LOOP:
-            return (transport,)
-        return (transport, read("addr_traddr"), read("addr_trsvcid"))
 
     def _remove(self, port: _Port) -> None:
         """Of weft's own, unless something is still linked to it; in somebody else's nothing is changed."""
@@ -379,27 +338,3 @@ class NvmetPorts:
         else:
             port.is_open = bool(self._configfs.names(f"{port.path}/subsystems"))
         port.trouble = ""
-
-
-def _portal(address: tuple[str, ...]) -> NvmeofPortal:
-    """Of a port that weft has made."""
-    if address[0] == Transport.LOOP:
-        return LOOP_PORTAL
-    transport, host, port = address
-    return NvmeofPortal(transport=Transport(transport), address=host, port=int(port))
-
-
-def _address(portal: NvmeofPortal) -> tuple[str, ...]:
-    if portal.transport is Transport.LOOP:
-        return (portal.transport.value,)
-    return (portal.transport.value, portal.address, str(portal.port))
-
-
-def _options(port: _Port) -> list[tuple[str, int]]:
-    """The attributes that the configuration has a value for."""
-    options = port.options
-    wanted = {
-        "param_inline_data_size": options.inline_data_size,
-        "param_max_queue_size": options.max_queue_size,
-    }
-    return [(name, value) for name, value in wanted.items() if value]
