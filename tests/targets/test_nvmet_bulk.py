@@ -13,7 +13,7 @@ from eventually import eventually
 from fakes.configfs import ROOT
 from fakes.crash import Crash
 from targets.nvmet_node import HOST_A, HOST_B, MIB, TCP, Node, keys, somebody_else_exports
-from weft.errors import UnavailableError, UnsupportedError
+from weft.errors import PermissionDeniedError, UnavailableError, UnsupportedError
 from weft.model import DhChapSecrets, Export, VolumeId
 from weft.names import new_id, subsystem_nqn
 from weft.targets import NvmetTarget
@@ -189,12 +189,24 @@ def test_wherever_weft_is_killed_the_next_start_restores_everything(tmp_path: Pa
             target.restore(exports)
         node.kernel.plan.clear()
         target = node.start("192.0.2.1", "loop")
+        everyone_tries(node, exports)
         target.expect(ids(exports))
         target.restore(exports)
+        everyone_tries(node, exports)
         for export in exports:
             target.create_export(export)
+            everyone_tries(node, exports)
         eventually(has_opened(target))
         assert str(node.kernel.tree()) == tree, f"after point {at}"
+        assert node.kernel.lost == [], f"after point {at}"
+
+
+def everyone_tries(node: Node, exports: list[Export]) -> None:
+    """As hosts do every other second, which lose their device for good when a portal turns them away."""
+    for export in exports:
+        for host in (HOST_A, HOST_B):
+            with suppress(UnavailableError, PermissionDeniedError):
+                node.connect(export, host)
 
 
 def test_no_key_is_in_the_log_when_restoring_fails(node: Node, caplog: pytest.LogCaptureFixture) -> None:

@@ -3,13 +3,14 @@
 import errno
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from eventually import eventually
 from fakes.configfs import ROOT
-from targets.nvmet_node import HOST_A, HOST_B, RDMA, TCP, Node
+from targets.nvmet_node import HOST_A, HOST_B, RDMA, TCP, Node, somebody_else_exports
 from weft.errors import ConflictError, UnavailableError, UnsupportedError
 from weft.model import Transport
 from weft.names import subsystem_nqn
@@ -54,6 +55,7 @@ def test_an_rdma_portal_at_which_nvmet_listens_no_more_is_opened_anew(node: Node
     target.create_export(export)
     node.connect(export, HOST_A, TCP)
     node.connect(export, HOST_B, RDMA)
+    look(node)
     node.kernel.addresses.discard(RDMA.address)
     node.listeners.silent.add(RDMA)
     eventually(lambda: bool(target.troubles()))
@@ -72,6 +74,7 @@ def test_a_portal_whose_links_cannot_be_taken_away_at_once_is_opened_anew_all_th
     target, export = node.start(str(RDMA)), node.export(HOST_A)
     target.create_export(export)
     node.connect(export, HOST_A, RDMA)
+    look(node)
     node.kernel.refuse_at, node.kernel.refusal = 0, errno.EBUSY
     node.listeners.silent.add(RDMA)
     eventually(lambda: not node.connected(export))
@@ -89,11 +92,61 @@ def test_a_portal_that_did_not_listen_for_a_moment_is_left_alone(node: Node) -> 
     target, export = node.start(str(RDMA)), node.export(HOST_A)
     target.create_export(export)
     node.connect(export, HOST_A, RDMA)
+    look(node)
     node.listeners.silent_once.add(RDMA)
     eventually(lambda: not node.listeners.silent_once)
+    look(node)
+    assert node.connected(export) == {HOST_A}
+
+
+def test_a_portal_that_was_never_heard_is_left_alone(node: Node) -> None:
+    """Where nvmet's listeners cannot be seen, as in another namespace of networks, that says nothing."""
+    node.kernel.addresses.add(RDMA.address)
+    node.listeners.silent.add(RDMA)
+    target, export = node.start(str(TCP), str(RDMA)), node.export(HOST_A)
+    target.create_export(export)
+    node.connect(export, HOST_A, RDMA)
+    look(node)
+    assert node.connected(export) == {HOST_A}
+
+
+def test_a_portal_that_was_never_heard_is_opened_anew_once_where_another_is_heard(node: Node) -> None:
+    other = replace(RDMA, address="192.0.2.3")
+    node.kernel.addresses.update({RDMA.address, other.address})
+    node.listeners.silent.add(RDMA)
+    target, export = node.start(str(RDMA), str(other)), node.export(HOST_A, HOST_B)
+    target.create_export(export)
+    node.connect(export, HOST_A, RDMA)
+    node.connect(export, HOST_B, other)
+    eventually(lambda: node.connected(export) == {HOST_B})
+    eventually(lambda: len(target._ports.listening()) == 2)
+    node.connect(export, HOST_A, RDMA)
+    look(node)
+    assert node.connected(export) == {HOST_A, HOST_B}
+
+
+def test_what_somebody_else_shows_by_a_portal_is_shown_again_when_it_is_opened_anew(node: Node) -> None:
+    node.kernel.addresses.add(RDMA.address)
+    target, export = node.start(str(RDMA)), node.export(HOST_A)
+    target.create_export(export)
+    theirs = "nqn.2024-01.org.example:theirs"
+    somebody_else_exports(node.kernel, theirs, node.export().path)
+    configfs = Configfs(ROOT, node.kernel)
+    port = next(each for each in configfs.names("ports") if configfs.is_private(f"ports/{each}"))
+    configfs.link(f"subsystems/{theirs}", f"ports/{port}/subsystems/{theirs}")
+    look(node)
+    node.connect(export, HOST_A, RDMA)
+    node.listeners.silent.add(RDMA)
+    eventually(lambda: not node.connected(export))
+    node.listeners.silent.clear()
+    eventually(lambda: RDMA in target._ports.listening())
+    assert theirs in configfs.names(f"ports/{port}/subsystems")
+
+
+def look(node: Node) -> None:
+    """Wait until weft has looked twice more where nvmet listens."""
     looks = node.listeners.looks
     eventually(lambda: node.listeners.looks > looks + 2)
-    assert node.connected(export) == {HOST_A}
 
 
 def test_a_node_without_nvmet_says_so_and_serves_once_it_has_it(node: Node) -> None:

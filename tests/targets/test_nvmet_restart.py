@@ -7,7 +7,7 @@ import pytest
 from eventually import eventually
 from fakes.configfs import ROOT
 from fakes.crash import Crash
-from targets.nvmet_node import HOST_A, TCP, Node, somebody_else_exports
+from targets.nvmet_node import HOST_A, RDMA, TCP, Node, somebody_else_exports
 from weft.errors import UnavailableError, UnsupportedError
 from weft.names import subsystem_nqn
 from weft.targets.configfs import Configfs
@@ -32,6 +32,24 @@ def test_no_portal_opens_before_every_volume_that_hosts_wait_for_is_there(node: 
         node.connect(export, HOST_A)
     assert node.kernel.lost == []
     assert node.gate.closed == [TCP]
+
+
+def test_no_portal_opens_before_weft_knows_what_hosts_wait_for(node: Node) -> None:
+    """As when weft is ended while it restores, and started again: it looks after an RDMA portal from the start."""
+    node.kernel.addresses.add(RDMA.address)
+    made, missing = node.export(HOST_A), node.export(HOST_A)
+    expected = frozenset({made.volume_id, missing.volume_id})
+    target = node.start(str(TCP), str(RDMA))
+    target.expect(expected)
+    target.create_export(made)
+    target = node.start(str(TCP), str(RDMA))
+    looks = node.listeners.looks
+    eventually(lambda: node.listeners.looks > looks + 2)
+    assert not target._ports.listening()
+    target.expect(expected)
+    target.create_export(missing)
+    eventually(lambda: len(target._ports.listening()) == 2)
+    node.connect(missing, HOST_A)
 
 
 def test_a_volume_that_nobody_waits_for_is_told_when_portals_open(node: Node) -> None:
@@ -111,7 +129,7 @@ def test_a_crash_while_portals_open_leaves_the_gate_closed_and_the_next_start_go
         target.create_export(export)
     node.stop()  # so that this thread opens the portals
     node.kernel.plan.crash_at("configfs.symlink")
-    target._restore.made(subsystem_nqn(exports[0].volume_id))
+    target._restore.removed(subsystem_nqn(exports[-1].volume_id))  # nobody waits for it any more
     with pytest.raises(Crash):
         target._ports.open()
     links = Configfs(ROOT, node.kernel)

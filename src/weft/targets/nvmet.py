@@ -141,6 +141,7 @@ class NvmetTarget:
         Raises UnavailableError.
         """
         self._check_ready()
+        self._restore.expect_nothing_more()
         made = self._exports.make_missing(exports)
         try:
             self._restore.made(*made)
@@ -160,6 +161,7 @@ class NvmetTarget:
         """
         self._exports.check(export)
         self._check_ready()
+        self._restore.expect_nothing_more()
         nqn = subsystem_nqn(export.volume_id, self._prefix)
         with self._exports.lock(nqn):
             self._exports.make(export, nqn)

@@ -20,6 +20,7 @@ from weft.targets.nvmet_tree import (
     SUBSYSTEMS,
     Subsystem,
     apply,
+    enable_namespace,
     let_everyone_in,
     make_subsystem,
     namespace_path,
@@ -87,8 +88,12 @@ class NvmetExports:
                 self._hosts.close(export.hosts, wanted, live)
             portals = self._ports.showing(nqn)
             self._hosts.revoke(nqn, live, wanted.hosts, portals, self._qid_max, shown=shown)
-        self._mend(export, wanted, live, shown=shown)
-        self._hosts.admit(export.hosts, wanted, live)
+        if shown:
+            self._mend(export, wanted, live, shown=True)
+            self._hosts.admit(export.hosts, wanted, live)
+        else:  # an enabled namespace says that all is there, see adopt()
+            self._hosts.admit(export.hosts, wanted, live)
+            self._mend(export, wanted, live, shown=False)
         self._remember_hosts(export)
 
     def make_missing(self, exports: Sequence[Export]) -> list[str]:
@@ -199,6 +204,7 @@ class NvmetExports:
             self._remember_hosts(export)
         else:
             self._hosts.admit_first(configfs, export.hosts, nqn)
+        enable_namespace(configfs, nqn)
 
     def _mend(self, export: Export, wanted: Subsystem, live: Subsystem, *, shown: bool) -> None:
         operations = subsystem_difference(wanted, live, shown=shown)

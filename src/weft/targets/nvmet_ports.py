@@ -37,14 +37,18 @@ _log = logging.getLogger(__name__)
 class _Port:
     """A configured portal and its port. id is None until there is one; is_open: it is known to listen.
 
-    was_deaf: when last looked at it did not listen, though it is open.
+    was_heard: since it was opened it was seen to listen. was_deaf: when last looked at it was not, though it is open.
+    was_reopened: it was opened anew for that, and was not heard since. others: what somebody else showed by it before.
     """
 
     portal: NvmeofPortal
     options: PortalSection
     id: str | None = None
     is_open: bool = False
+    was_heard: bool = False
     was_deaf: bool = False
+    was_reopened: bool = False
+    others: Sequence[str] = ()
     trouble: str = ""
 
     @property
@@ -143,16 +147,30 @@ class NvmetPorts:
             self._gate.open_again()
 
     def close_deaf(self, deaf: frozenset[NvmeofPortal]) -> None:
-        """Close the portals at which nvmet has listened no more for two calls, so that open() has it listen again.
+        """Close the RDMA portals at which nvmet has listened no more for two calls, so that open() has it listen again.
 
         Twice, for nvmet lets go of an RDMA address for a moment when its interface fails over, and of nobody's session.
+        One that was never heard may be one that cannot be heard here: that is closed once at most, and only where
+        another is heard.
         """
         with self._lock:
-            for port in self._ports:
-                is_deaf = port.is_open and port.portal in deaf
-                if is_deaf and port.was_deaf and self._configfs.is_private(port.path):
+            opened = [
+                each for each in self._ports if each.is_open and each.portal.transport is Transport.RDMA
+            ]
+            for port in opened:
+                if port.portal not in deaf:
+                    port.was_heard, port.was_deaf, port.was_reopened = True, False, False
+            can_be_heard = any(not each.was_deaf and each.was_heard for each in opened)
+            for port in opened:
+                if port.portal not in deaf:
+                    continue
+                is_lost = port.was_heard or (can_be_heard and not port.was_reopened)
+                if not port.was_deaf and not is_lost:
+                    _log.warning("nvmet is not seen to listen at portal %s, which is open", port.portal)
+                if port.was_deaf and is_lost and self._configfs.is_private(port.path):
+                    port.was_reopened = not port.was_heard
                     self._close(port)
-                port.was_deaf = is_deaf and port.is_open
+                port.was_deaf = port.is_open
 
     def hide(self, nqn: str) -> None:
         """Unlink a subsystem everywhere, which ends its hosts' sessions. With the last one weft's ports go."""
@@ -230,8 +248,11 @@ class NvmetPorts:
 
     def _close(self, port: _Port) -> None:
         _log.warning("nvmet listens no more at portal %s; it is opened anew", port.portal)
+        ready = frozenset(self._restore.ready())
         try:
-            for nqn in self._configfs.names(f"{port.path}/subsystems"):
+            shown = self._configfs.names(f"{port.path}/subsystems")
+            port.others = tuple(nqn for nqn in shown if nqn not in ready) or port.others
+            for nqn in shown:
                 self._configfs.unlink(port.link_path(nqn))
         except ConfigfsError as error:
             _log.warning("portal %s cannot be closed yet: %s; it is tried again", port.portal, error)
@@ -267,6 +288,8 @@ class NvmetPorts:
         return missing
 
     def _try_to_open(self, port: _Port, missing: Mapping[Transport, WeftError]) -> None:
+        if not self._restore.is_over():
+            return
         nqns = self._restore.ready()
         there = frozenset(self._configfs.names(SUBSYSTEMS))
         gone = [nqn for nqn in nqns if nqn not in there]
@@ -278,7 +301,7 @@ class NvmetPorts:
             if (error := missing.get(port.portal.transport)) is not None:
                 raise error
             self._make(port)
-            self._link_all(port, nqns)
+            self._link_all(port, [*nqns, *(nqn for nqn in port.others if nqn in there)])
         except WeftError as error:
             said = str(error)
             if said != port.trouble:
@@ -287,8 +310,8 @@ class NvmetPorts:
             return
         if port.trouble:
             _log.info("portal %s is open", port.portal)
-        port.trouble = ""
-        port.is_open = True
+        port.trouble, port.others = "", ()
+        port.is_open, port.was_heard, port.was_deaf = True, False, False
 
     def _link_all(self, port: _Port, nqns: Sequence[str]) -> None:
         """Link all or none: a host that finds a port which lacks its subsystem gives up."""

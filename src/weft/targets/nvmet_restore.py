@@ -23,13 +23,19 @@ class Restore:
         self._expected: set[str] = set()
         self._awaited: set[str] = set()
         self._deadline: float | None = None
+        self._is_told = False
 
     def expect(self, nqns: set[str], *, open_already: bool) -> None:
         """Wait for these; open_already: all portals listen, so that nothing is gained by waiting."""
         with self._lock:
+            self._is_told = True
             self._expected = set(nqns)
             self._awaited = set() if open_already else nqns - self._ready.keys()
             self._deadline = time.monotonic() + self._seconds if self._awaited else None
+
+    def expect_nothing_more(self) -> None:
+        """Exports are being made: if nothing was expected until now, nothing is."""
+        self._is_told = True
 
     def start_waiting(self) -> None:
         """Begin the time anew, for until now nothing could be made."""
@@ -72,8 +78,8 @@ class Restore:
         return nqn in self._expected
 
     def is_over(self) -> bool:
-        """Whether portals may open."""
-        return not self._awaited
+        """Whether portals may open: not before it is known what hosts may be waiting for."""
+        return self._is_told and not self._awaited
 
     def waiting(self) -> str | None:
         """What portals wait for, a sentence; None if for nothing."""

@@ -174,8 +174,9 @@ def read_host(configfs: Configfs, host_nqn: str) -> Host | None:
 def make_subsystem(configfs: Configfs, nqn: str, volume_id: VolumeId, device_path: str, qid_max: int) -> None:
     """Make the subsystem of a volume, where there is nothing of it, with its namespace, and without hosts.
 
-    Straight on, for after a restart this is done a thousand times. Raises ConfigfsError; what was done until then
-    stays, and subsystem_difference() tells what is missing.
+    Straight on, for after a restart this is done a thousand times. The namespace is left to enable_namespace(), once
+    the hosts are let in. Raises ConfigfsError; what was done until then stays, and subsystem_difference() tells what is
+    missing.
     """
     path = subsystem_path(nqn)
     configfs.make_directory(path)
@@ -187,7 +188,11 @@ def make_subsystem(configfs: Configfs, nqn: str, volume_id: VolumeId, device_pat
     configfs.write(f"{path}/device_path", device_path)
     configfs.write(f"{path}/device_uuid", volume_id)
     configfs.write(f"{path}/device_nguid", volume_id)
-    configfs.write(f"{path}/enable", "1")
+
+
+def enable_namespace(configfs: Configfs, nqn: str) -> None:
+    """The last step of an export: one whose namespace is enabled is whole, wherever a crash came."""
+    configfs.write(f"{namespace_path(nqn)}/enable", "1")
 
 
 def let_in(configfs: Configfs, nqn: str, hosts: Iterable[str]) -> None:
@@ -204,7 +209,7 @@ def let_everyone_in(configfs: Configfs, nqn: str) -> None:
 def wanted_subsystem(
     nqn: str, volume_id: VolumeId, device_path: str, qid_max: int, hosts: Iterable[str] | None
 ) -> Subsystem:
-    """What make_subsystem(), and letting in these hosts or, for None, everyone, makes."""
+    """What make_subsystem(), letting in these hosts or, for None, everyone, and enable_namespace() make."""
     return Subsystem(
         nqn=nqn,
         model=MODEL,
