@@ -6,11 +6,13 @@ import os
 import signal
 import stat
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from weft.api.server import ApiServer
 from weft.config import Config, PoolKind, PoolSection
@@ -18,7 +20,7 @@ from weft.control.node import Node
 from weft.control.rows import now
 from weft.control.service import Service
 from weft.drivers import HoldWrites, open_driver
-from weft.errors import ConflictError, PermissionDeniedError, UnavailableError
+from weft.errors import ConflictError, PermissionDeniedError, UnavailableError, WeftError
 from weft.model import NodeId, Pool, PoolId, PoolState, Protocol, Provisioning, StateStatus
 from weft.names import new_id
 from weft.notify import notify, wait_watched
@@ -27,6 +29,9 @@ from weft.store.sqlite import SqliteStore
 from weft.targets import open_target
 
 _log = logging.getLogger("weft.daemon")
+
+_OPENING_SECONDS: Final = 20.0
+_REOPEN_SECONDS: Final = 1.0
 
 
 def serve(config: Config, *, stop: threading.Event | None = None) -> None:
@@ -79,8 +84,9 @@ def _check_alive(store: Store, api: ApiServer) -> None:
 class Drivers(Mapping[PoolId, VolumeDriver]):
     """The drivers of the configured pools, each opened when it is first needed.
 
-    So a pool that is not there yet is tried again each time, and raises UnavailableError until it is. Copies are
-    broken off once stopping is set.
+    A pool that is not there yet raises UnavailableError, and is tried again a second later at the earliest: many ask
+    for it. So does one that takes long to open, while one of them waits for its disks. Copies are broken off once
+    stopping is set.
     """
 
     def __init__(
@@ -94,14 +100,39 @@ class Drivers(Mapping[PoolId, VolumeDriver]):
         self._stopping = stopping
         self._open: dict[PoolId, VolumeDriver] = {}
         self._locks = {pool_id: threading.Lock() for pool_id in pools}
+        self._began: dict[PoolId, float] = {}
+        self._failures: dict[PoolId, tuple[float, WeftError]] = {}
 
     def __getitem__(self, pool_id: PoolId) -> VolumeDriver:
-        with self._locks[pool_id]:  # one pool whose disks do not answer keeps nobody from the others
-            if pool_id not in self._open:
-                self._open[pool_id] = open_driver(
-                    *self._pools[pool_id], self._hold_writes, progress=self._end_copies
-                )
+        if pool_id in self._open:
             return self._open[pool_id]
+        now = time.monotonic()
+        patience = max(0.0, self._began.get(pool_id, now) + _OPENING_SECONDS - now)
+        lock = self._locks[pool_id]
+        if not lock.acquire(timeout=patience):
+            raise UnavailableError(
+                f"pool {self._pools[pool_id][0].name} takes longer than {_OPENING_SECONDS:g} s to open: its disks do not"
+                " answer, or the commands that look at them; it goes on by itself once they do"
+            )
+        try:
+            if pool_id not in self._open:
+                self._open[pool_id] = self._opened(pool_id)
+            return self._open[pool_id]
+        finally:
+            lock.release()
+
+    def _opened(self, pool_id: PoolId) -> VolumeDriver:
+        failed_at, error = self._failures.get(pool_id, (float("-inf"), None))
+        if error is not None and time.monotonic() < failed_at + _REOPEN_SECONDS:
+            raise error.with_traceback(None)
+        self._began[pool_id] = time.monotonic()
+        try:
+            return open_driver(*self._pools[pool_id], self._hold_writes, progress=self._end_copies)
+        except WeftError as failure:
+            self._failures[pool_id] = time.monotonic(), failure
+            raise
+        finally:
+            del self._began[pool_id]
 
     def __contains__(self, pool_id: object) -> bool:
         return pool_id in self._pools

@@ -101,6 +101,9 @@ class Target(Protocol):
         over: a host that is turned away by a portal that listens loses its device for good.
         """
 
+    def awaits(self, volume_id: VolumeId) -> bool:
+        """Whether portals stay closed for the sake of this volume, see expect()."""
+
     def restore(self, exports: Sequence[Export]) -> None:
         """Make all of these at once of which there is nothing, as after a restart of the machine.
 

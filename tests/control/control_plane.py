@@ -108,10 +108,15 @@ class ControlPlane:
         caller: Caller = ALICE,
         multi_attach: bool = False,
         snapshot_id: SnapshotId | None = None,
+        source_volume_id: VolumeId | None = None,
         settle: bool = True,
     ) -> Volume:
         request = CreateVolumeRequest(
-            name=name, size=gib * GIB, multi_attach=multi_attach, snapshot_id=snapshot_id
+            name=name,
+            size=gib * GIB,
+            multi_attach=multi_attach,
+            snapshot_id=snapshot_id,
+            source_volume_id=source_volume_id,
         )
         volume = self.service.volumes.create(caller, request).volume
         if settle:

@@ -62,6 +62,17 @@ def test_an_id_that_is_held_alone_and_shared_by_the_same_taker_is_held_alone() -
         other.result(10)
 
 
+def test_who_waits_no_longer_than_he_said_holds_nothing() -> None:
+    locks = IdLocks()
+    with locks.hold("a"):
+        with locks.hold("a", "b", within=0.01) as is_held:
+            assert not is_held
+        with ThreadPoolExecutor() as pool:
+            taking(pool, locks, "b").result(10)
+    with locks.hold("a", within=0.01) as is_held:
+        assert is_held
+
+
 def test_takers_of_several_ids_never_block_each_other_for_ever() -> None:
     locks, inside = IdLocks(), set[str]()
     guard = threading.Lock()

@@ -128,6 +128,22 @@ def test_copies_of_one_snapshot_go_on_side_by_side_and_keep_it(plane: ControlPla
         eventually(lambda: plane.driver.snapshots(source.id) == {}, "its deletion")
 
 
+def test_volumes_that_are_copied_for_long_keep_no_worker_waiting(
+    plane: ControlPlane, slow: SlowDriver
+) -> None:
+    sources, other, host = [plane.volume(f"source {n}") for n in range(2)], plane.volume(), plane.host("h")
+    with running(plane, workers=4) as node:
+        copies = [plane.volume("slow", source_volume_id=each.id, settle=False) for each in sources]
+        eventually(lambda: len(slow.waiting) == 2, "copies take every turn")
+        node.sweep()  # so a pass over each source is due, which must wait for its copy
+        time.sleep(0.1)
+        attachment = plane.attach(other, host, settle=False)
+        plane.service.wait_for_attachment(ALICE, attachment, 5)
+        assert plane.attachment_status(attachment) is Status.AVAILABLE
+        slow.gate.set()
+        eventually(lambda: all(plane.status(each) is Status.AVAILABLE for each in copies))
+
+
 def test_a_failing_volume_is_tried_again_less_and_less_often_and_holds_nobody_up(plane: ControlPlane) -> None:
     plane.plan.fail("driver.create", DOWN, times=4)
     with running(plane, first_retry_seconds=0.02):
@@ -147,6 +163,16 @@ def test_a_volume_that_fails_for_days_ends_no_worker(plane: ControlPlane) -> Non
     assert len(plane.node._queue._due) == 1, "retries pile up"
     plane.settle()
     assert plane.status(volume) is Status.AVAILABLE
+
+
+def test_a_volume_that_portals_stay_closed_for_is_tried_again_often(plane: ControlPlane) -> None:
+    """Else its pool could come, and the time for which portals wait be over before anybody has looked."""
+    plane.plan.fail("driver.create", DOWN, times=20)
+    volume = plane.volume(settle=False)
+    plane.target.expect(frozenset({volume.id}))
+    for _ in range(20):
+        plane.node.settle(volume.id)
+    assert plane.node._queue._due[volume.id] < time.monotonic() + 3
 
 
 def test_a_store_that_fails_is_asked_again(memory: ControlPlane) -> None:

@@ -1,6 +1,7 @@
 """After a restart of the machine all exports are brought back at once, and the passes do what is left."""
 
 import logging
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
@@ -115,6 +116,21 @@ def test_every_export_is_back_after_a_reboot_without_a_pass_that_makes_one(world
     world.plane.settle()
     assert world.target.made == []
     assert {world.plane.attachment_status(each) for each in world.attachments} == {Status.AVAILABLE}
+
+
+def test_a_pool_that_does_not_answer_keeps_the_passes_over_others_back_for_a_while_only(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = threading.Event()
+
+    def hang(*_: object) -> None:
+        assert answered.wait(10)
+
+    monkeypatch.setattr("weft.control.node._RESTORE_SECONDS", 0.05)
+    monkeypatch.setattr("weft.control.settling.restore_exports", hang)
+    with running(world.plane):
+        eventually(lambda: all(world.target.shows(each.id) for each in world.volumes))
+        answered.set()
 
 
 def test_a_volume_that_has_vanished_is_not_shown_and_keeps_no_other_back(world: World) -> None:

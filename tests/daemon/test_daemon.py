@@ -150,6 +150,55 @@ def test_a_pool_whose_disks_do_not_answer_keeps_nobody_from_the_others(
         opening.result(_SECONDS)
 
 
+def test_a_pool_that_takes_long_to_open_keeps_few_waiting_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered, asked = threading.Event(), threading.Event()
+
+    def slow_open(section: PoolSection, *_: object, **__: object) -> str:
+        asked.set()
+        assert answered.wait(_SECONDS)
+        return section.name
+
+    monkeypatch.setattr("weft.daemon.open_driver", slow_open)
+    monkeypatch.setattr("weft.daemon._OPENING_SECONDS", 0.05)
+    drivers, pool_id = _drivers_of(tmp_path, "slow")
+    with ThreadPoolExecutor() as pool:
+        opening = pool.submit(lambda: drivers[pool_id])
+        assert asked.wait(_SECONDS)
+        with pytest.raises(UnavailableError, match="pool slow takes longer than"):
+            drivers[pool_id]
+        answered.set()
+        assert opening.result(_SECONDS) is drivers[pool_id]
+
+
+def test_a_pool_that_is_not_there_is_looked_for_once_for_all_who_ask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+
+    def open_none(section: PoolSection, *_: object, **__: object) -> str:
+        looks.append(section.name)
+        raise UnavailableError("there is no volume group")
+
+    monkeypatch.setattr("weft.daemon.open_driver", open_none)
+    drivers, pool_id = _drivers_of(tmp_path, "late")
+    for _ in range(3):
+        with pytest.raises(UnavailableError, match="there is no volume group"):
+            drivers[pool_id]
+    assert looks == ["late"]
+    monkeypatch.setattr("weft.daemon._REOPEN_SECONDS", 0.0)
+    monkeypatch.setattr("weft.daemon.open_driver", lambda section, *_, **__: section.name)
+    assert drivers[pool_id] == "late"  # type: ignore[comparison-overlap]
+
+
+def _drivers_of(folder: Path, name: str) -> tuple[Drivers, PoolId]:
+    """The drivers of a single pool."""
+    config = check_config(ConfigFile(data_dir=str(folder), runtime_dir=str(folder / "run")))
+    pool_id = PoolId(new_id())
+    return Drivers({pool_id: (PoolSection(name=name), config)}, nobody_writes, threading.Event()), pool_id
+
+
 def test_a_copy_is_broken_off_when_the_daemon_stops_and_made_when_it_runs_again(tmp_path: Path) -> None:
     config = check_config(ConfigFile(data_dir=str(tmp_path), runtime_dir=str(tmp_path / "run")))
     pool_id, stopping = PoolId(new_id()), threading.Event()

@@ -154,6 +154,9 @@ class FakeTarget:
     def expect(self, volume_ids: frozenset[VolumeId]) -> None:
         self.expected = volume_ids
 
+    def awaits(self, volume_id: VolumeId) -> bool:
+        return volume_id in self.expected and volume_id not in self._shown
+
     def restore(self, exports: Sequence[Export]) -> None:
         with self._lock:
             for export in exports:

@@ -21,14 +21,16 @@ class IdLocks:
         self._shared: Counter[str] = Counter()
 
     @contextmanager
-    def hold(self, *alone: str, shared: Collection[str] = ()) -> Iterator[None]:
-        exclusive, common = frozenset(alone), frozenset(shared) - frozenset(alone)
+    def hold(self, *alone: str, shared: Collection[str] = (), within: float | None = None) -> Iterator[bool]:
+        """Whether they are held inside the block: always, unless that takes longer than within seconds."""
+        wanted = frozenset(alone), frozenset(shared) - frozenset(alone)
         with self._changed:
-            self._changed.wait_for(lambda: self._are_free(exclusive, common))
+            is_held = self._changed.wait_for(lambda: self._are_free(*wanted), within)
+            exclusive, common = wanted if is_held else (frozenset(), frozenset())
             self._alone |= exclusive
             self._shared.update(common)
         try:
-            yield
+            yield is_held
         finally:
             with self._changed:
                 self._alone -= exclusive

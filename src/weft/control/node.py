@@ -26,11 +26,14 @@ _log = logging.getLogger("weft.node")
 
 _FIRST_RETRY_SECONDS = 0.5
 _LONGEST_RETRY_SECONDS = 60.0
+_LONGEST_AWAITED_SECONDS = 2.0
+"""While portals are kept closed for a volume, whose pool may come any moment."""
 _SWEEP_SECONDS = 60.0
 _WATCH_SECONDS = 0.25
 _MEASURE_SECONDS = 1.0
 """From a change in a pool to its measuring, which may take a while in a large pool; many changes share one."""
 _JOIN_SECONDS = 30.0
+_RESTORE_SECONDS = 20.0
 _KEPT_FOR_EXPORTS = 2
 """Workers that never work on bytes, so that long copies of some volumes never delay the attachment of others."""
 
@@ -73,9 +76,11 @@ class Node:
         self._seen = Revision(0)
         self._before: Sequence[Wanted] = ()
         self._stopping = threading.Event()
+        self._restored = threading.Event()
         self._threads = [threading.Thread(target=self._work, name=f"node-{n}") for n in range(workers)]
         self._threads.append(threading.Thread(target=self._guarded, args=(self._watch,), name="node-watch"))
-        self._threads.append(threading.Thread(target=self._restore_and_sweep, name="node-sweep"))
+        self._threads.append(threading.Thread(target=self._restore, name="node-restore"))
+        self._threads.append(threading.Thread(target=self._sweep_after_restore, name="node-sweep"))
         self._threads.append(
             threading.Thread(target=self._guarded, args=(self._measure_next,), name="node-pools")
         )
@@ -92,6 +97,7 @@ class Node:
     def stop(self) -> None:
         """End the loop; steps that are under way are waited for, 30 seconds at most."""
         self._stopping.set()
+        self._restored.set()
         self._queue.close()
         self._pools.close()
         deadline = time.monotonic() + _JOIN_SECONDS
@@ -148,7 +154,9 @@ class Node:
     def _retry(self, volume_id: VolumeId) -> None:
         tries = self._tries.get(volume_id, 0)
         self._tries[volume_id] = min(tries + 1, 16)
-        self._queue.add(volume_id, delay=min(self._first_retry_seconds * 2**tries, _LONGEST_RETRY_SECONDS))
+        is_awaited = any(target.awaits(volume_id) for target in self._targets.values())
+        longest = _LONGEST_AWAITED_SECONDS if is_awaited else _LONGEST_RETRY_SECONDS
+        self._queue.add(volume_id, delay=min(self._first_retry_seconds * 2**tries, longest))
 
     def _work(self) -> None:
         while (volume_id := self._queue.take()) is not None:
@@ -203,12 +211,17 @@ class Node:
             finally:
                 self._pools.done(pool_id)
 
-    def _restore_and_sweep(self) -> None:
+    def _restore(self) -> None:
         try:
             self._settler.restore_exports(self._before)
         except Exception:  # noqa: BLE001 -- the passes over single volumes restore them too
             _log.exception("restoring all exports at once met a bug; they are restored one by one")
         self._before = ()
+        self._restored.set()
+
+    def _sweep_after_restore(self) -> None:
+        # No longer than this for a pool whose disks do not answer: the volumes of others are looked at meanwhile.
+        self._restored.wait(_RESTORE_SECONDS)
         self._guarded(self._sweep_regularly)
 
     def _sweep_regularly(self) -> None:

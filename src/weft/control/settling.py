@@ -3,7 +3,8 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import assert_never
+from typing import Final, assert_never
+from typing import Protocol as Interface
 
 from weft.connection import Connection
 from weft.control.intent import Intent
@@ -54,12 +55,22 @@ from weft.ports import (
 
 _log = logging.getLogger("weft.node")
 
+_LOCK_SECONDS: Final = 0.5
+_LOCKED_SECONDS: Final = 1.0
+"""A volume that a copy is made from can be locked for hours: nobody waits for it, but looks again."""
+
+
+class ComeAgain(Interface):
+    """Have a volume looked at, after delay seconds."""
+
+    def __call__(self, volume_id: VolumeId, /, *, delay: float = 0.0) -> None: ...
+
 
 class Settler:
     """Brings single volumes to what is wanted, through the drivers and targets of one node.
 
     At most data_steps volumes have work done on their bytes at once; one that gets no turn is left as it is, and
-    come_again is called with its id once it should be tried again. bytes_changed is called after each such work.
+    come_again is called with its id for when it should be tried again. bytes_changed is called after each such work.
     """
 
     def __init__(
@@ -70,7 +81,7 @@ class Settler:
         targets: Mapping[Protocol, Target],
         *,
         data_steps: int,
-        come_again: Callable[[VolumeId], None],
+        come_again: ComeAgain,
         bytes_changed: Callable[[PoolId], None],
     ) -> None:
         self._node_id = node_id
@@ -80,6 +91,7 @@ class Settler:
         self._intent = Intent(store)
         self._locks = IdLocks()
         self._bytes_changed = bytes_changed
+        self._come_again = come_again
         self._turns: Turns[VolumeId] = Turns(data_steps, come_again)
 
     def settle(self, volume_id: VolumeId) -> bool:
@@ -87,7 +99,10 @@ class Settler:
         wanted, revision = self._intent.read(volume_id)
         while wanted is not None and self._is_ours(wanted):
             copied, deleted = _sources_to_lock(wanted)
-            with self._locks.hold(volume_id, *deleted, shared=copied):
+            with self._locks.hold(volume_id, *deleted, shared=copied, within=_LOCK_SECONDS) as is_held:
+                if not is_held:
+                    self._come_again(volume_id, delay=_LOCKED_SECONDS)
+                    return False
                 if self._store.revision() != revision:
                     wanted, revision = self._intent.read(volume_id)
                     if wanted is None:

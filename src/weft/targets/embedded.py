@@ -100,6 +100,10 @@ class EmbeddedTarget:
     def expect(self, volume_ids: frozenset[VolumeId]) -> None:
         """Nothing to do: the process restores its exports from its own files before it listens."""
 
+    def awaits(self, volume_id: VolumeId) -> bool:  # noqa: ARG002
+        """Never."""
+        return False
+
     def restore(self, exports: Sequence[Export]) -> None:
         """Nothing to do, as in expect()."""
 

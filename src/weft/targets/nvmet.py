@@ -135,6 +135,9 @@ class NvmetTarget:
         )
         self._wake.set()
 
+    def awaits(self, volume_id: VolumeId) -> bool:
+        return self._restore.awaits(subsystem_nqn(volume_id, self._prefix))
+
     def restore(self, exports: Sequence[Export]) -> None:
         """See the door. Portals open in this call if nothing else is waited for.
 

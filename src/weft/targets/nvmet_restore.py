@@ -77,6 +77,9 @@ class Restore:
     def was_expected(self, nqn: str) -> bool:
         return nqn in self._expected
 
+    def awaits(self, nqn: str) -> bool:
+        return nqn in self._awaited
+
     def is_over(self) -> bool:
         """Whether portals may open: not before it is known what hosts may be waiting for."""
         return self._is_told and not self._awaited
