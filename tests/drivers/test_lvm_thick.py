@@ -2,6 +2,8 @@
 
 import os
 import stat
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +14,8 @@ from fakes.rows import make_snapshot, make_volume
 from weft.drivers.lvm_group import VolumeGroup
 from weft.drivers.lvm_thick import ThickDriver
 from weft.errors import ConflictError, DataError, UnavailableError
-from weft.model import GIB, FoundVolume
+from weft.model import GIB, FoundVolume, Volume
+from weft.run import Completed
 
 
 def opened(lvm: RecordedLvm, system: Path) -> ThickDriver:
@@ -64,6 +67,39 @@ def test_a_volume_in_use_keeps_its_name_and_its_bytes(tmp_path: Path) -> None:
     with pytest.raises(ConflictError, match="in use"):
         opened(lvm, tmp_path).delete(volume)
     assert lvm.commands == []
+
+
+@pytest.fixture
+def claimable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Volume:
+    """A volume whose device can be claimed, as one that nvmet shows can be."""
+    monkeypatch.setattr("weft.drivers.lvm_base._UDEV_SECONDS", 0.1)
+    monkeypatch.setattr("weft.drivers.lvm_base._OPEN_PAUSE", 0.02)
+    volume = make_volume()
+    (tmp_path / "dev/vg").mkdir(parents=True)
+    (tmp_path / f"dev/vg/weft-{volume.id}").touch()
+    return volume
+
+
+def test_a_volume_that_stays_open_is_in_use_though_nobody_claims_it(
+    claimable: Volume, tmp_path: Path
+) -> None:
+    lvm = RecordedLvm(linear(f"weft-{claimable.id}", GIB, lv_device_open="1"))
+    with pytest.raises(ConflictError, match="in use"):
+        opened(lvm, tmp_path).delete(claimable)
+    assert lvm.commands == []
+
+
+def test_a_volume_that_udev_looks_into_is_not_in_use(claimable: Volume, tmp_path: Path) -> None:
+    class ClosedSoon(RecordedLvm):
+        def __call__(self, argv: Sequence[str], *, timeout: float) -> Completed:
+            if f'lv_name="weft-{claimable.id}"' in argv:  # the second look
+                self.volumes[0]["lv_device_open"] = "0"
+            return super().__call__(argv, timeout=timeout)
+
+    lvm = ClosedSoon(linear(f"weft-{claimable.id}", GIB, lv_device_open="1"))
+    with suppress(UnavailableError):  # the device is none, so it is not wiped
+        opened(lvm, tmp_path).delete(claimable)
+    assert lvm.commands[0].startswith("lvrename")
 
 
 def test_a_disk_that_the_group_was_given_later_is_used(tmp_path: Path) -> None:

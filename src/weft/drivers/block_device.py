@@ -28,7 +28,7 @@ _MEDIUM = frozenset({errno.EIO, errno.EREMOTEIO, errno.ENODATA, errno.EILSEQ})
 
 
 def can_be_claimed(path: Path) -> bool:
-    """Whether nobody holds a device for himself, as an export or a mount does; who just looks into it does not count."""
+    """Whether nobody holds a device for himself, as a mount does; who has it open otherwise, as nvmet, does not count."""
     try:
         os.close(os.open(path, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
     except OSError:

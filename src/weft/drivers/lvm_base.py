@@ -3,6 +3,7 @@
 import logging
 import os
 import stat
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,9 @@ from weft.names import check_id
 
 _log = logging.getLogger(__name__)
 
+_UDEV_SECONDS = 20.0
+"""For how long udev may have a device open on a busy machine."""
+_OPEN_PAUSE = 0.5
 _SECTOR = 512  # the unit of /sys/class/block/*/size, whatever the device's blocks are
 
 
@@ -154,8 +158,23 @@ class LvmDriver(ABC):
         self._group.activate([each.name for each in found if not each.is_active])
 
     def _is_used(self, found: LogicalVolume) -> bool:
-        """Whether an export or a mount holds it. Open alone says nothing: udev looks into what was just written."""
-        return found.is_open and not can_be_claimed(self._devices / found.name)
+        """Whether an export, a mount or a program uses it: it stays open.
+
+        For a moment that says nothing, for udev looks into what was just written. And that it can be claimed says
+        nothing for long: nvmet claims no device for itself (drivers/nvme/target/io-cmd-bdev.c opens it without a
+        holder).
+        """
+        if not found.is_open:
+            return False
+        deadline = time.monotonic() + _UDEV_SECONDS
+        while can_be_claimed(self._devices / found.name):
+            if time.monotonic() >= deadline:
+                return True
+            time.sleep(_OPEN_PAUSE)
+            report = self._group.report(f'lv_name="{found.name}"')
+            if found.name not in report.volumes or not report.volumes[found.name].is_open:
+                return False
+        return True
 
     def _check_whole(self, found: LogicalVolume) -> None:
         if found.is_partial:
