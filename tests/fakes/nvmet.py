@@ -9,6 +9,7 @@ from weft.config import Config, ConfigFile, PortalSection, TargetKind, TargetSec
 from weft.connection import NvmeofPortal
 from weft.errors import UnavailableError, WeftError
 from weft.model import Transport
+from weft.names import DEFAULT_NQN_PREFIX
 from weft.targets.configfs import Configfs
 from weft.targets.nvmet import NvmetTarget
 from weft.targets.nvmet_hosts import Patience
@@ -78,6 +79,7 @@ def nvmet_config(
     allow_any_host: bool = False,
     restore_seconds: float = 120.0,
     max_io_queues: int = 8,
+    nqn_prefix: str = DEFAULT_NQN_PREFIX,
 ) -> Config:
     return check_config(
         ConfigFile(
@@ -88,6 +90,7 @@ def nvmet_config(
                 allow_any_host=allow_any_host,
                 restore_seconds=restore_seconds,
                 max_io_queues=max_io_queues,
+                nqn_prefix=nqn_prefix,
             ),
         )
     )

@@ -8,7 +8,7 @@ from fakes.nvmet import FakeGate, FakeListeners, FakeModules, nvmet_config, star
 from weft.config import PortalSection
 from weft.connection import NvmeofPortal
 from weft.model import DhChapSecrets, Export, ExportHost, HostId, Transport, VolumeId
-from weft.names import new_id, subsystem_nqn
+from weft.names import DEFAULT_NQN_PREFIX, new_id, subsystem_nqn
 from weft.nvme.dhchap_key import DhChapHash, generate_dhchap_key
 from weft.targets import NvmetTarget
 
@@ -33,11 +33,19 @@ class Node:
         self._running: NvmetTarget | None = None
 
     def start(
-        self, *portals: str | PortalSection, restore_seconds: float = 120.0, any_host: bool = False
+        self,
+        *portals: str | PortalSection,
+        restore_seconds: float = 120.0,
+        any_host: bool = False,
+        nqn_prefix: str = DEFAULT_NQN_PREFIX,
     ) -> NvmetTarget:
         self.stop()
         self.config = nvmet_config(
-            self.folder, *portals, restore_seconds=restore_seconds, allow_any_host=any_host
+            self.folder,
+            *portals,
+            restore_seconds=restore_seconds,
+            allow_any_host=any_host,
+            nqn_prefix=nqn_prefix,
         )
         self._running = start_nvmet(
             self.config, self.kernel, gate=self.gate, modules=self.modules, listeners=self.listeners

@@ -2,9 +2,10 @@
 
 import pytest
 
+from eventually import eventually
 from fakes.configfs import ROOT
 from targets.nvmet_node import HOST_A, HOST_B, Node, keys, somebody_else_exports, without
-from weft.errors import ConflictError
+from weft.errors import ConflictError, UnavailableError
 from weft.names import subsystem_nqn
 
 
@@ -42,3 +43,21 @@ def test_the_keys_that_somebody_else_gave_a_host_are_not_changed(node: Node) -> 
     with pytest.raises(ConflictError, match="made by someone else"):
         target.create_export(node.export(HOST_B, secrets=keys()))
     target.create_export(node.export(HOST_B, secrets=theirs))
+
+
+def test_exports_under_another_prefix_are_told_of_and_nothing_is_made_beside_them(node: Node) -> None:
+    """Else weft would call hosts detached that go on using them."""
+    export, other = node.export(HOST_A), "nqn.2024-01.org.example:storage:"
+    node.start(nqn_prefix=other).create_export(export)
+    before = node.kernel.tree()
+    target = node.start()
+    assert f"{other}{export.volume_id}" in target.troubles()[0]
+    with pytest.raises(UnavailableError, match="put that prefix back"):
+        target.remove_export(export.volume_id)
+    with pytest.raises(UnavailableError, match="put that prefix back"):
+        target.create_export(export)
+    assert node.kernel.tree() == before
+    target.stop_target()
+    eventually(lambda: not target.troubles())
+    target.create_export(export)
+    node.connect(export, HOST_A)

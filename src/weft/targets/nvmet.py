@@ -15,7 +15,7 @@ from typing import Final
 
 from weft.config import Config
 from weft.connection import NvmeofConnection, NvmeofPortal
-from weft.errors import UnavailableError, UnsupportedError, WeftError
+from weft.errors import ConflictError, UnavailableError, UnsupportedError, WeftError
 from weft.model import Export, FoundExport, HostId, Refusal, Transport, VolumeId
 from weft.names import check_id, subsystem_nqn, volume_id_of_nqn
 from weft.targets.nvmet_exports import NvmetExports
@@ -82,8 +82,10 @@ class NvmetTarget:
         self._configfs.unlock()
 
     def stop_target(self) -> None:
-        """Take everything of weft's out of nvmet; hosts wait until it is made anew. Nothing there: nothing."""
-        own = self._exports.own()
+        """Take everything of weft's out of nvmet, whatever target.nqn_prefix was when it was made; hosts wait until it
+        is made anew. Nothing there: nothing.
+        """
+        own = [*self._exports.own(), *self._exports.under_other_names()]
         self._ports.find()
         self._ports.hide_all([each.nqn for each in own])
         for each in own:
@@ -279,7 +281,17 @@ class NvmetTarget:
             self._missing = None
 
     def _adopt(self) -> None:
-        """Learn what is there, and mend what a crash may have left."""
+        """Learn what is there, and mend what a crash may have left.
+
+        Raises ConflictError when weft has exported volumes under another prefix. Nobody would find these exports any
+        more: to detach their hosts would seem to be done, and leave them connected.
+        """
+        if strange := self._exports.under_other_names():
+            raise ConflictError(
+                f"this node's nvmet shows {len(strange)} volumes under another prefix than target.nqn_prefix, such as"
+                f" {strange[0].nqn}: put that prefix back, or end their hosts' use of them and then these exports, by"
+                " `weft target stop`"
+            )
         self._restore.made(*self._exports.adopt())
         self._hosts.forget_unused()
         self._ports.find()

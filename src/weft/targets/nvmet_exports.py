@@ -3,7 +3,7 @@
 import logging
 import threading
 import weakref
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from weft.config import Config
@@ -161,14 +161,12 @@ class NvmetExports:
     # -- all of them ------------------------------------------------------------------------------------------
 
     def own(self) -> list[Subsystem]:
-        """The subsystems that weft made."""
-        return [
-            live
-            for nqn in self._configfs.names(SUBSYSTEMS)
-            if volume_id_of_nqn(nqn, self._prefix) is not None
-            and (live := read_subsystem(self._configfs, nqn)) is not None
-            and live.model == MODEL
-        ]
+        """The subsystems that weft made, and would call so today."""
+        return self._made_by_weft(self._is_named_so)
+
+    def under_other_names(self) -> list[Subsystem]:
+        """Those that it made while the configuration had another prefix."""
+        return self._made_by_weft(lambda nqn: not self._is_named_so(nqn))
 
     def adopt(self) -> list[str]:
         """Learn which devices are shown by whom; the NQNs of weft's own subsystems that show theirs."""
@@ -253,9 +251,21 @@ class NvmetExports:
         except ConflictError as error:
             _log.error("two subsystems show one device, so hosts may destroy each other's data: %s", error)
 
+    def _made_by_weft(self, are_wanted: Callable[[str], bool]) -> list[Subsystem]:
+        return [
+            live
+            for nqn in filter(are_wanted, self._configfs.names(SUBSYSTEMS))
+            if self._has_weft_model(nqn) and (live := read_subsystem(self._configfs, nqn)) is not None
+        ]
+
     def _is_own(self, nqn: str) -> bool:
-        is_named_so = volume_id_of_nqn(nqn, self._prefix) is not None
-        return is_named_so and self._configfs.read(f"{subsystem_path(nqn)}/attr_model") == MODEL
+        return self._is_named_so(nqn) and self._has_weft_model(nqn)
+
+    def _is_named_so(self, nqn: str) -> bool:
+        return volume_id_of_nqn(nqn, self._prefix) is not None
+
+    def _has_weft_model(self, nqn: str) -> bool:
+        return self._configfs.read(f"{subsystem_path(nqn)}/attr_model") == MODEL
 
 
 def _of_size(export: Export) -> Device:
