@@ -39,6 +39,12 @@ class Setting:
             config or self.config, root=self.kernel.root, sysfs=FakeSysfs(self.kernel), fabrics=self.fabrics
         )
 
+    def rename_host(self) -> None:
+        """Give it another NQN and another identifier, as is done with the clone of a machine."""
+        host_id = new_id()
+        host = msgspec.structs.replace(self.config.host, nqn=host_nqn(host_id), id=host_id)
+        self.connector = self.new_connector(replace(self.config, host=host))
+
     def new_volume(self) -> NvmeofConnection:
         volume_id = VolumeId(new_id())
         nqn = subsystem_nqn(volume_id)
@@ -120,13 +126,34 @@ def test_what_was_attached_under_another_name_is_detached_all_the_same(
     connection = replace(setting.new_volume(), host_nqn=ANY_HOST)
     setting.connector.attach(connection)
     if changed == "the host's name":
-        host_id = new_id()
-        host = msgspec.structs.replace(setting.config.host, nqn=host_nqn(host_id), id=host_id)
-        setting.connector = setting.new_connector(replace(setting.config, host=host))
+        setting.rename_host()
     else:
         connection = replace(connection, nqn=subsystem_nqn(connection.volume_id, "nqn.2024-01.org.example:"))
     setting.connector.detach(connection)
     assert (setting.kernel.left(), setting.records()) == ([], [])
+
+
+def test_what_was_attached_under_another_name_is_known_and_not_attached_again(setting: Setting) -> None:
+    connection = replace(setting.new_volume(), host_nqn=ANY_HOST)
+    path = setting.connector.attach(connection)
+    setting.rename_host()
+    with pytest.raises(ConflictError, match="which this host was before"):
+        setting.connector.attach(connection)
+    assert [each.path for each in setting.connector.attached()] == [path]
+    assert len(setting.fabrics.requests) == 2
+    setting.connector.detach(connection)
+    assert (setting.kernel.left(), setting.records()) == ([], [])
+
+
+def test_a_volume_that_was_lost_is_still_known_after_an_attach_that_failed(setting: Setting) -> None:
+    connection = setting.new_volume()
+    setting.connector.attach(connection)
+    for name in ("nvme0", "nvme1"):
+        setting.kernel.remove_controller(name)
+    setting.kernel.failing = dict.fromkeys((FIRST, SECOND), UnavailableError("does not answer"))
+    with pytest.raises(UnavailableError, match="does not answer"):
+        setting.connector.attach(replace(connection, portals=(SECOND,)))
+    assert [each.connection for each in setting.connector.abandoned()] == [connection]
 
 
 def test_attaching_again_changes_nothing(setting: Setting) -> None:
@@ -203,10 +230,30 @@ def test_controllers_of_another_host_nqn_are_left_alone(setting: Setting, tmp_pa
     other = setting.new_connector(_config(tmp_path))
     other.attach(connection)
     assert setting.connector.attached() == []
-    setting.connector.detach(connection)
-    assert len(other.attached()) == 1
+    with pytest.raises(ConflictError, match=r"/dev/nvme0n1 still shows .* nvme0, which goes by"):
+        setting.connector.detach(connection)
+    assert len(other.attached()[0].controllers) == 2
     other.detach(connection)
+    setting.connector.detach(connection)
     assert setting.kernel.left() == []
+
+
+def test_a_device_that_another_host_nqn_shows_too_is_not_called_gone(
+    setting: Setting, tmp_path: Path
+) -> None:
+    connection = replace(setting.new_volume(), host_nqn=ANY_HOST, portals=(FIRST,))
+    setting.connector.attach(connection)
+    other = setting.new_connector(_config(tmp_path))
+    other.attach(replace(connection, portals=(SECOND,)))
+    with pytest.raises(ConflictError, match=r"still shows .* nvme1, which goes by"):
+        setting.connector.detach(connection)
+    assert _paths(setting) == [FIRST]
+    with pytest.raises(ConflictError, match=r"still shows .* nvme1, which goes by"):
+        setting.connector.detach(connection, force=True)
+    assert setting.connector.attached() == []
+    other.detach(connection)
+    setting.connector.detach(connection)
+    assert (setting.kernel.left(), setting.records()) == ([], [])
 
 
 def test_two_devices_for_one_volume_are_an_error_and_none_is_used(setting: Setting) -> None:
