@@ -119,6 +119,23 @@ def test_a_detach_that_ends_at_any_step_is_an_error_and_is_completed_by_the_next
     assert (setting.kernel.left(), setting.records()) == ([], [])
 
 
+def test_a_device_is_gone_when_another_volume_has_taken_its_name(setting: Setting) -> None:
+    connection = setting.new_volume()
+    path = setting.connector.attach(connection)
+    setting.kernel.heir = VolumeId(new_id())
+    setting.connector.detach(connection)
+    assert path.exists()
+    assert setting.records() == []
+
+
+def test_a_device_that_stays_is_named(setting: Setting) -> None:
+    connection = setting.new_volume()
+    setting.connector.attach(connection)
+    setting.kernel.heir = connection.volume_id
+    with pytest.raises(UnavailableError, match="/dev/nvme0n1 did not go"):
+        setting.connector.detach(connection)
+
+
 @pytest.mark.parametrize("changed", ["the host's name", "the target's prefix"])
 def test_what_was_attached_under_another_name_is_detached_all_the_same(
     setting: Setting, changed: str

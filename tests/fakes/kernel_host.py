@@ -23,13 +23,14 @@ class KilledError(BaseException):
 class FakeKernel:
     """volumes: by subsystem NQN, what is behind it. failing: portals that answer with an error.
 
-    multipath: whether it is native. kill_at: the number of the step, from 1 on, before which the process is killed.
+    multipath: whether it is native. heir: a volume whose device takes the name of one that goes. kill_at: the number of the step, from 1 on, before which the process is killed.
     """
 
     root: Path
     volumes: dict[str, VolumeId] = field(default_factory=dict)
     failing: dict[NvmeofPortal, WeftError] = field(default_factory=dict)
     multipath: bool = True
+    heir: VolumeId | None = None
     kill_at: int = 0
     steps: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -84,11 +85,15 @@ class FakeKernel:
         attributes = {"uuid": self.volumes[nqn], "nsid": "1", "size": str(SIZE // 512)}
         for each, value in attributes.items():
             (path / each).write_text(f"{value}\n")
-        block = self.root / "sys/class/block" / head
+        self._show_device(head, self.volumes[nqn])
+
+    def _show_device(self, name: str, volume_id: VolumeId) -> None:
+        block = self.root / "sys/class/block" / name
         block.mkdir(exist_ok=True)
+        (block / "uuid").write_text(f"{volume_id}\n")
         (block / "size").write_text(f"{SIZE // 512}\n")
         (block / "dev").write_text("259:0\n")
-        (self.root / "dev" / head).touch()
+        (self.root / "dev" / name).touch()
 
     def remove_controller(self, name: str) -> None:
         with self.lock:
@@ -104,6 +109,8 @@ class FakeKernel:
             if block.name not in heads:
                 shutil.rmtree(block)
                 (self.root / "dev" / block.name).unlink()
+                if self.heir is not None:
+                    self._show_device(block.name, self.heir)
 
     def left(self) -> list[str]:
         """Everything of controllers and devices that is there."""

@@ -210,9 +210,8 @@ class NvmeofConnector:
     def _end(self, connection: NvmeofConnection) -> None:
         """Disconnect every path, and see that the devices go that no other host NQN's connection shows too."""
         devices = {each.device for each in self._namespaces(connection)}
-        self._paths.end(
-            self._controllers(connection), devices - {each.device for each in self._others(connection)}
-        )
+        devices -= {each.device for each in self._others(connection)}
+        self._paths.end(self._controllers(connection), connection.volume_id, devices)
 
     def _survey(self) -> Iterator[KernelAttachment]:
         """Whatever was recorded, and every connection of this host to a subsystem with the configured prefix."""
@@ -324,7 +323,7 @@ class NvmeofConnector:
                 f"volume {connection.volume_id} keeps its paths with the old keys: a path with the new ones does not"
                 f" show it within {_DEVICE_TIMEOUT:g} s; try again"
             )
-        self._paths.end(old)
+        self._paths.end(old, connection.volume_id)
 
     def _undo(self, connection: NvmeofConnection, recorded: NvmeofConnection | None) -> None:
         """After an attach that failed; its own failure is what the caller must know. recorded: before it."""

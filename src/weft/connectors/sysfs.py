@@ -126,8 +126,14 @@ class Sysfs:
         """By it the controller takes admin commands."""
         return self._devices / controller.name
 
-    def is_there(self, device: str) -> bool:
-        """Whether anything of the block device is left."""
+    def shows(self, device: str, volume_id: VolumeId) -> bool:
+        """Whether anything of the volume's block device is left, and not another volume's that took its name.
+
+        The kernel gives a name away as soon as it has removed the node, so with the name the node is the other's too.
+        """
+        uuid = _read(self._blocks / device / "uuid")
+        if uuid is not None:
+            return uuid.lower() == volume_id
         return os.path.lexists(self._blocks / device) or os.path.lexists(self._devices / device)
 
     def size(self, device: str) -> int:
