@@ -6,10 +6,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fakes.kernel_host import FakeFabrics, FakeKernel, FakeSysfs, KilledError
+from fakes.kernel_host import SIZE, FakeFabrics, FakeKernel, FakeSysfs, KilledError, PathFault
 from weft.config import Config, ConfigFile, ConnectorKind, HostSection, check_config
 from weft.connection import ANY_HOST, NvmeofConnection, NvmeofPortal
-from weft.connectors import kernel_paths
+from weft.connectors import growth, kernel_paths
 from weft.connectors.nvmeof import NvmeofConnector
 from weft.errors import (
     ConflictError,
@@ -234,6 +234,37 @@ def test_without_native_multipath_one_path_is_made(setting: Setting) -> None:
     with pytest.raises(UnsupportedError, match=r"nvme_core\.multipath is off"):
         setting.connector.update_secrets(connection)
     setting.connector.detach(connection)
+
+
+@pytest.mark.parametrize("path", ["nvme0", "nvme1"])
+@pytest.mark.parametrize("fault", [PathFault.CUT, PathFault.BREAKS])
+def test_a_volume_grows_by_the_paths_that_work(setting: Setting, path: str, fault: PathFault) -> None:
+    connection = setting.new_volume()
+    setting.connector.attach(connection)
+    setting.kernel.faults[path] = fault
+    setting.kernel.size = 2 * SIZE
+    assert setting.connector.extend(connection) == 2 * SIZE
+    assert FakeSysfs(setting.kernel).size("nvme0n1") == 2 * SIZE
+
+
+def test_a_volume_whose_target_answers_by_no_path_does_not_grow(setting: Setting) -> None:
+    connection = setting.new_volume()
+    setting.connector.attach(connection)
+    setting.kernel.faults = dict.fromkeys(("nvme0", "nvme1"), PathFault.CUT)
+    with pytest.raises(UnavailableError, match="/dev/nvme0 does not tell the size"):
+        setting.connector.extend(connection)
+
+
+def test_a_path_that_answers_and_does_not_grow_is_an_error(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(growth, "_GROWTH_TIMEOUT", 0.1)
+    connection = setting.new_volume()
+    setting.connector.attach(connection)
+    setting.kernel.size = 2 * SIZE
+    setting.kernel.faults["nvme1"] = PathFault.STUCK
+    with pytest.raises(UnavailableError, match="/dev/nvme0n1 or one of its paths does not show that"):
+        setting.connector.extend(connection)
 
 
 def test_another_hosts_connection_is_not_given(setting: Setting) -> None:

@@ -4,15 +4,24 @@ import shutil
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 
 from weft.connection import NvmeofPortal
 from weft.connectors.fabrics import ConnectRequest, Fabrics
-from weft.connectors.sysfs import Controller, Sysfs
+from weft.connectors.sysfs import Controller, Namespace, Sysfs
 from weft.errors import ConflictError, UnavailableError, WeftError
 from weft.model import Transport, VolumeId
 
 SIZE = 16 * 2**20
+
+
+class PathFault(Enum):
+    """What is wrong with a controller, which is live for now."""
+
+    CUT = "gets no answer any more"
+    BREAKS = "loses its connection once it has been told to look at its namespaces anew"
+    STUCK = "does not do so"
 
 
 class KilledError(BaseException):
@@ -23,7 +32,8 @@ class KilledError(BaseException):
 class FakeKernel:
     """volumes: by subsystem NQN, what is behind it. failing: portals that answer with an error.
 
-    multipath: whether it is native. heir: a volume whose device takes the name of one that goes. kill_at: the number of the step, from 1 on, before which the process is killed.
+    multipath: whether it is native. heir: a volume whose device takes the name of one that goes.
+    size: of every volume, as targets tell it. faults: by controller. kill_at: the number of the step, from 1 on, before which the process is killed.
     """
 
     root: Path
@@ -31,6 +41,8 @@ class FakeKernel:
     failing: dict[NvmeofPortal, WeftError] = field(default_factory=dict)
     multipath: bool = True
     heir: VolumeId | None = None
+    size: int = SIZE
+    faults: dict[str, PathFault] = field(default_factory=dict)
     kill_at: int = 0
     steps: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -95,6 +107,17 @@ class FakeKernel:
         (block / "dev").write_text("259:0\n")
         (self.root / "dev" / name).touch()
 
+    def rescan(self, name: str) -> None:
+        controller = self.root / "sys/class/nvme" / name
+        fault = self.faults.get(name)
+        if fault is PathFault.BREAKS:
+            (controller / "state").write_text("connecting\n")
+        elif fault is None:
+            for path in controller.glob("nvme*"):
+                head = self.root / "sys/class/block" / f"{path.name.partition('c')[0]}n1"
+                for each in (path, head):
+                    (each / "size").write_text(f"{self.size // 512}\n")
+
     def remove_controller(self, name: str) -> None:
         with self.lock:
             self._remove_controller(name)
@@ -136,8 +159,15 @@ class FakeSysfs(Sysfs):
             raise UnavailableError("the process is killed") from None
         self._fake.remove_controller(controller.name)
 
+    def told_size(self, namespace: Namespace) -> int:
+        if self._fake.faults.get(namespace.controller.name) is PathFault.CUT:
+            raise UnavailableError(
+                f"/dev/{namespace.controller.name} does not tell the size of its namespace"
+            )
+        return self._fake.size
+
     def rescan(self, controller: Controller) -> None:
-        """Sizes are what they are."""
+        self._fake.rescan(controller.name)
 
 
 class FakeFabrics(Fabrics):

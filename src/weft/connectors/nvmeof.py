@@ -9,9 +9,9 @@ from typing import Final
 
 from weft.config import Config
 from weft.connection import ANY_HOST, NvmeofConnection
-from weft.connectors.admin import identify_namespace
 from weft.connectors.block_device import BlockDevice
 from weft.connectors.fabrics import Fabrics
+from weft.connectors.growth import follow_growth
 from weft.connectors.kernel_host import why_not_kernel
 from weft.connectors.kernel_paths import KernelPaths, require_one_identity
 from weft.connectors.portal_choice import choose_portals, spoken_transports
@@ -36,7 +36,6 @@ _DEVICE_TIMEOUT: Final = 15.0
 _LIVE_TIMEOUT: Final = 10.0
 _FLUSH_TIMEOUT: Final = 30.0
 _HURRIED_FLUSH_TIMEOUT: Final = 3.0
-_GROWTH_TIMEOUT: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,31 +131,11 @@ class NvmeofConnector:
     def extend(self, connection: NvmeofConnection) -> int:
         """Have the device and all its paths be as large as the target says; returns that size, in bytes.
 
-        Raises NotFoundError when the volume is not attached, UnavailableError when the target does not answer or a path
-        does not follow in time. A path that is being reconnected follows when it is back.
+        Raises NotFoundError when the volume is not attached, UnavailableError when the target answers by no path or a
+        path does not follow in time. A path that does not answer, or is being reconnected, follows when it is back.
         """
         check_id("volumeId", connection.volume_id)
-        namespaces = self._namespaces(connection)
-        device = one_device(namespaces, connection.volume_id)
-        if device is None:
-            raise NotFoundError(f"volume {connection.volume_id} is not attached to this host")
-        live = [each for each in namespaces if each.controller.live]
-        if not live:
-            raise UnavailableError(f"the target of volume {connection.volume_id} does not answer; try again")
-        size = max(self._size_by(each) for each in live)
-        for each in live:
-            self._sysfs.rescan(each.controller)
-
-        def grown() -> bool | None:
-            seen = {self._sysfs.size(device), *(self._sysfs.path_size(each) for each in live)}
-            return True if seen == {size} else None
-
-        if wait_for(grown, _GROWTH_TIMEOUT) is None:
-            raise UnavailableError(
-                f"volume {connection.volume_id} has {size} bytes now, and /dev/{device} or one of its paths does not"
-                f" show that within {_GROWTH_TIMEOUT:g} s; try again"
-            )
-        return size
+        return follow_growth(self._sysfs, connection.volume_id, lambda: self._namespaces(connection))
 
     def detach(self, connection: NvmeofConnection, *, force: bool = False) -> None:
         """Flush, disconnect every path, and wait until the device is gone; nothing if the volume is not attached.
@@ -367,10 +346,6 @@ class NvmeofConnector:
 
     def _answers(self, connection: NvmeofConnection) -> bool:
         return any(each.live for each in self._controllers(connection))
-
-    def _size_by(self, namespace: Namespace) -> int:
-        found = identify_namespace(self._sysfs.character_node(namespace.controller), namespace.nsid)
-        return found.nsze * found.block_size
 
 
 def _require_own(connection: NvmeofConnection, identity: HostIdentity) -> None:
