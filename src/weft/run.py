@@ -1,13 +1,17 @@
 """The only place that starts a process."""
 
+import contextlib
 import os
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from weft.errors import CommandError, UnavailableError, UnsupportedError
+
+_KILLED_TIMEOUT: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,29 +30,53 @@ def run(argv: Sequence[str], *, timeout: float, stdin: str | None = None) -> Com
     """Run a program to its end, without a shell, for at most timeout seconds.
 
     Raises CommandError when it exits with anything but 0, UnsupportedError when it is not installed, and
-    UnavailableError when it cannot be started or had to be ended because of the timeout.
+    UnavailableError when it cannot be started or had to be ended because of the timeout. One that waits in the kernel, as
+    for a dead device, cannot be ended: some seconds later it is left behind.
     """
     try:
-        done = subprocess.run(
+        process = subprocess.Popen(
             list(argv),
-            input=stdin,
-            stdin=None if stdin is not None else subprocess.DEVNULL,
-            capture_output=True,
+            stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             encoding="utf-8",
             errors="replace",
-            timeout=timeout,
             env=_environment(),
-            check=False,
         )
     except FileNotFoundError:
         raise UnsupportedError(f"{argv[0]} is not installed on this machine") from None
     except OSError as error:
         raise UnavailableError(f"{argv[0]} cannot be started: {error.strerror}") from error
+    try:
+        stdout, stderr = process.communicate(stdin, timeout)
     except subprocess.TimeoutExpired:
-        raise UnavailableError(f"{argv[0]} did not end within {timeout:g} s and was stopped") from None
-    if done.returncode != 0:
-        raise CommandError(tuple(argv), done.returncode, done.stderr or done.stdout)
-    return Completed(done.stdout, done.stderr)
+        if _end(process):
+            raise UnavailableError(f"{argv[0]} did not end within {timeout:g} s and was stopped") from None
+        raise UnavailableError(
+            f"{argv[0]} did not end within {timeout:g} s, nor when it was killed: its process {process.pid} hangs in the"
+            " kernel, as one does that waits for a device which does not answer"
+        ) from None
+    except BaseException:
+        _end(process)
+        raise
+    if process.returncode != 0:
+        raise CommandError(tuple(argv), process.returncode, stderr or stdout)
+    return Completed(stdout, stderr)
+
+
+def _end(process: "subprocess.Popen[str]") -> bool:
+    """Kill a process; whether it is gone then, or hangs on and is left behind."""
+    process.kill()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()
+    try:
+        process.wait(_KILLED_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        _keep_until_ended(process)
+        return False
+    return True
 
 
 class Daemon:
@@ -105,11 +133,11 @@ def start_daemon(argv: Sequence[str], *, log: Path, environment: Mapping[str, st
     return Daemon(process)
 
 
-_running: "list[subprocess.Popen[bytes]]" = []
+_running: "list[subprocess.Popen[bytes] | subprocess.Popen[str]]" = []
 _running_lock = threading.Lock()
 
 
-def _keep_until_ended(process: "subprocess.Popen[bytes]") -> None:
+def _keep_until_ended(process: "subprocess.Popen[bytes] | subprocess.Popen[str]") -> None:
     """Hold on to a process until it has ended, so that no zombie stays of one that its starter has forgotten."""
     with _running_lock:
         _running[:] = [each for each in _running if each.poll() is None]

@@ -6,10 +6,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fakes.kernel_host import FakeFabrics, FakeKernel, FakeSysfs, KilledError
+from fakes.kernel_host import SIZE, FakeFabrics, FakeKernel, FakeSysfs, KilledError, PathFault
 from weft.config import Config, ConfigFile, ConnectorKind, HostSection, check_config
 from weft.connection import ANY_HOST, NvmeofConnection, NvmeofPortal
-from weft.connectors import kernel_paths
+from weft.connectors import growth, kernel_paths
 from weft.connectors.nvmeof import NvmeofConnector
 from weft.errors import (
     ConflictError,
@@ -38,6 +38,12 @@ class Setting:
         return NvmeofConnector(
             config or self.config, root=self.kernel.root, sysfs=FakeSysfs(self.kernel), fabrics=self.fabrics
         )
+
+    def rename_host(self) -> None:
+        """Give it another NQN and another identifier, as is done with the clone of a machine."""
+        host_id = new_id()
+        host = msgspec.structs.replace(self.config.host, nqn=host_nqn(host_id), id=host_id)
+        self.connector = self.new_connector(replace(self.config, host=host))
 
     def new_volume(self) -> NvmeofConnection:
         volume_id = VolumeId(new_id())
@@ -113,6 +119,23 @@ def test_a_detach_that_ends_at_any_step_is_an_error_and_is_completed_by_the_next
     assert (setting.kernel.left(), setting.records()) == ([], [])
 
 
+def test_a_device_is_gone_when_another_volume_has_taken_its_name(setting: Setting) -> None:
+    connection = setting.new_volume()
+    path = setting.connector.attach(connection)
+    setting.kernel.heir = VolumeId(new_id())
+    setting.connector.detach(connection)
+    assert path.exists()
+    assert setting.records() == []
+
+
+def test_a_device_that_stays_is_named(setting: Setting) -> None:
+    connection = setting.new_volume()
+    setting.connector.attach(connection)
+    setting.kernel.heir = connection.volume_id
+    with pytest.raises(UnavailableError, match="/dev/nvme0n1 did not go"):
+        setting.connector.detach(connection)
+
+
 @pytest.mark.parametrize("changed", ["the host's name", "the target's prefix"])
 def test_what_was_attached_under_another_name_is_detached_all_the_same(
     setting: Setting, changed: str
@@ -120,13 +143,34 @@ def test_what_was_attached_under_another_name_is_detached_all_the_same(
     connection = replace(setting.new_volume(), host_nqn=ANY_HOST)
     setting.connector.attach(connection)
     if changed == "the host's name":
-        host_id = new_id()
-        host = msgspec.structs.replace(setting.config.host, nqn=host_nqn(host_id), id=host_id)
-        setting.connector = setting.new_connector(replace(setting.config, host=host))
+        setting.rename_host()
     else:
         connection = replace(connection, nqn=subsystem_nqn(connection.volume_id, "nqn.2024-01.org.example:"))
     setting.connector.detach(connection)
     assert (setting.kernel.left(), setting.records()) == ([], [])
+
+
+def test_what_was_attached_under_another_name_is_known_and_not_attached_again(setting: Setting) -> None:
+    connection = replace(setting.new_volume(), host_nqn=ANY_HOST)
+    path = setting.connector.attach(connection)
+    setting.rename_host()
+    with pytest.raises(ConflictError, match="which this host was before"):
+        setting.connector.attach(connection)
+    assert [each.path for each in setting.connector.attached()] == [path]
+    assert len(setting.fabrics.requests) == 2
+    setting.connector.detach(connection)
+    assert (setting.kernel.left(), setting.records()) == ([], [])
+
+
+def test_a_volume_that_was_lost_is_still_known_after_an_attach_that_failed(setting: Setting) -> None:
+    connection = setting.new_volume()
+    setting.connector.attach(connection)
+    for name in ("nvme0", "nvme1"):
+        setting.kernel.remove_controller(name)
+    setting.kernel.failing = dict.fromkeys((FIRST, SECOND), UnavailableError("does not answer"))
+    with pytest.raises(UnavailableError, match="does not answer"):
+        setting.connector.attach(replace(connection, portals=(SECOND,)))
+    assert [each.connection for each in setting.connector.abandoned()] == [connection]
 
 
 def test_attaching_again_changes_nothing(setting: Setting) -> None:
@@ -192,6 +236,37 @@ def test_without_native_multipath_one_path_is_made(setting: Setting) -> None:
     setting.connector.detach(connection)
 
 
+@pytest.mark.parametrize("path", ["nvme0", "nvme1"])
+@pytest.mark.parametrize("fault", [PathFault.CUT, PathFault.BREAKS])
+def test_a_volume_grows_by_the_paths_that_work(setting: Setting, path: str, fault: PathFault) -> None:
+    connection = setting.new_volume()
+    setting.connector.attach(connection)
+    setting.kernel.faults[path] = fault
+    setting.kernel.size = 2 * SIZE
+    assert setting.connector.extend(connection) == 2 * SIZE
+    assert FakeSysfs(setting.kernel).size("nvme0n1") == 2 * SIZE
+
+
+def test_a_volume_whose_target_answers_by_no_path_does_not_grow(setting: Setting) -> None:
+    connection = setting.new_volume()
+    setting.connector.attach(connection)
+    setting.kernel.faults = dict.fromkeys(("nvme0", "nvme1"), PathFault.CUT)
+    with pytest.raises(UnavailableError, match="/dev/nvme0 does not tell the size"):
+        setting.connector.extend(connection)
+
+
+def test_a_path_that_answers_and_does_not_grow_is_an_error(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(growth, "_GROWTH_TIMEOUT", 0.1)
+    connection = setting.new_volume()
+    setting.connector.attach(connection)
+    setting.kernel.size = 2 * SIZE
+    setting.kernel.faults["nvme1"] = PathFault.STUCK
+    with pytest.raises(UnavailableError, match="/dev/nvme0n1 or one of its paths does not show that"):
+        setting.connector.extend(connection)
+
+
 def test_another_hosts_connection_is_not_given(setting: Setting) -> None:
     connection = replace(setting.new_volume(), host_nqn=host_nqn(new_id()))
     with pytest.raises(PermissionDeniedError, match="is for the host"):
@@ -203,10 +278,30 @@ def test_controllers_of_another_host_nqn_are_left_alone(setting: Setting, tmp_pa
     other = setting.new_connector(_config(tmp_path))
     other.attach(connection)
     assert setting.connector.attached() == []
-    setting.connector.detach(connection)
-    assert len(other.attached()) == 1
+    with pytest.raises(ConflictError, match=r"/dev/nvme0n1 still shows .* nvme0, which goes by"):
+        setting.connector.detach(connection)
+    assert len(other.attached()[0].controllers) == 2
     other.detach(connection)
+    setting.connector.detach(connection)
     assert setting.kernel.left() == []
+
+
+def test_a_device_that_another_host_nqn_shows_too_is_not_called_gone(
+    setting: Setting, tmp_path: Path
+) -> None:
+    connection = replace(setting.new_volume(), host_nqn=ANY_HOST, portals=(FIRST,))
+    setting.connector.attach(connection)
+    other = setting.new_connector(_config(tmp_path))
+    other.attach(replace(connection, portals=(SECOND,)))
+    with pytest.raises(ConflictError, match=r"still shows .* nvme1, which goes by"):
+        setting.connector.detach(connection)
+    assert _paths(setting) == [FIRST]
+    with pytest.raises(ConflictError, match=r"still shows .* nvme1, which goes by"):
+        setting.connector.detach(connection, force=True)
+    assert setting.connector.attached() == []
+    other.detach(connection)
+    setting.connector.detach(connection)
+    assert (setting.kernel.left(), setting.records()) == ([], [])
 
 
 def test_two_devices_for_one_volume_are_an_error_and_none_is_used(setting: Setting) -> None:

@@ -4,15 +4,24 @@ import shutil
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 
 from weft.connection import NvmeofPortal
 from weft.connectors.fabrics import ConnectRequest, Fabrics
-from weft.connectors.sysfs import Controller, Sysfs
+from weft.connectors.sysfs import Controller, Namespace, Sysfs
 from weft.errors import ConflictError, UnavailableError, WeftError
 from weft.model import Transport, VolumeId
 
 SIZE = 16 * 2**20
+
+
+class PathFault(Enum):
+    """What is wrong with a controller, which is live for now."""
+
+    CUT = "gets no answer any more"
+    BREAKS = "loses its connection once it has been told to look at its namespaces anew"
+    STUCK = "does not do so"
 
 
 class KilledError(BaseException):
@@ -23,13 +32,17 @@ class KilledError(BaseException):
 class FakeKernel:
     """volumes: by subsystem NQN, what is behind it. failing: portals that answer with an error.
 
-    multipath: whether it is native. kill_at: the number of the step, from 1 on, before which the process is killed.
+    multipath: whether it is native. heir: a volume whose device takes the name of one that goes.
+    size: of every volume, as targets tell it. faults: by controller. kill_at: the number of the step, from 1 on, before which the process is killed.
     """
 
     root: Path
     volumes: dict[str, VolumeId] = field(default_factory=dict)
     failing: dict[NvmeofPortal, WeftError] = field(default_factory=dict)
     multipath: bool = True
+    heir: VolumeId | None = None
+    size: int = SIZE
+    faults: dict[str, PathFault] = field(default_factory=dict)
     kill_at: int = 0
     steps: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -84,11 +97,26 @@ class FakeKernel:
         attributes = {"uuid": self.volumes[nqn], "nsid": "1", "size": str(SIZE // 512)}
         for each, value in attributes.items():
             (path / each).write_text(f"{value}\n")
-        block = self.root / "sys/class/block" / head
+        self._show_device(head, self.volumes[nqn])
+
+    def _show_device(self, name: str, volume_id: VolumeId) -> None:
+        block = self.root / "sys/class/block" / name
         block.mkdir(exist_ok=True)
+        (block / "uuid").write_text(f"{volume_id}\n")
         (block / "size").write_text(f"{SIZE // 512}\n")
         (block / "dev").write_text("259:0\n")
-        (self.root / "dev" / head).touch()
+        (self.root / "dev" / name).touch()
+
+    def rescan(self, name: str) -> None:
+        controller = self.root / "sys/class/nvme" / name
+        fault = self.faults.get(name)
+        if fault is PathFault.BREAKS:
+            (controller / "state").write_text("connecting\n")
+        elif fault is None:
+            for path in controller.glob("nvme*"):
+                head = self.root / "sys/class/block" / f"{path.name.partition('c')[0]}n1"
+                for each in (path, head):
+                    (each / "size").write_text(f"{self.size // 512}\n")
 
     def remove_controller(self, name: str) -> None:
         with self.lock:
@@ -104,6 +132,8 @@ class FakeKernel:
             if block.name not in heads:
                 shutil.rmtree(block)
                 (self.root / "dev" / block.name).unlink()
+                if self.heir is not None:
+                    self._show_device(block.name, self.heir)
 
     def left(self) -> list[str]:
         """Everything of controllers and devices that is there."""
@@ -129,8 +159,15 @@ class FakeSysfs(Sysfs):
             raise UnavailableError("the process is killed") from None
         self._fake.remove_controller(controller.name)
 
+    def told_size(self, namespace: Namespace) -> int:
+        if self._fake.faults.get(namespace.controller.name) is PathFault.CUT:
+            raise UnavailableError(
+                f"/dev/{namespace.controller.name} does not tell the size of its namespace"
+            )
+        return self._fake.size
+
     def rescan(self, controller: Controller) -> None:
-        """Sizes are what they are."""
+        self._fake.rescan(controller.name)
 
 
 class FakeFabrics(Fabrics):

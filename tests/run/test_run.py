@@ -2,10 +2,12 @@
 
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from weft import run as runner
 from weft.errors import CommandError, UnavailableError, UnsupportedError
 from weft.run import run, start_daemon
 
@@ -48,6 +50,28 @@ def test_a_program_that_is_missing_or_may_not_be_run_is_said_in_a_sentence(tmp_p
 def test_a_program_that_does_not_end_is_ended() -> None:
     with pytest.raises(UnavailableError, match=r"sleep did not end within 0\.1 s and was stopped"):
         run(["sleep", "60"], timeout=0.1)
+    with pytest.raises(UnavailableError, match="was stopped"):
+        run(["sleep", "60"], timeout=0.1, stdin="more than a pipe holds" * 2**16)
+
+
+def test_a_program_that_no_signal_ends_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that waits in the kernel for a dead device."""
+    stuck: list[subprocess.Popen[str]] = []
+
+    def kill_in_vain(process: "subprocess.Popen[str]") -> None:
+        stuck.append(process)
+
+    with monkeypatch.context() as changed:
+        changed.setattr(subprocess.Popen, "kill", kill_in_vain)
+        changed.setattr(runner, "_KILLED_TIMEOUT", 0.1)
+        with pytest.raises(
+            UnavailableError, match=r"sleep did not end within 0\.1 s, nor when it was killed: .* hangs"
+        ):
+            run(["sleep", "10"], timeout=0.1)
+    (process,) = stuck
+    assert process.poll() is None
+    process.kill()
+    assert process.wait(10) == -9
 
 
 def test_a_daemon_lives_in_a_session_of_its_own_and_writes_to_a_private_log(tmp_path: Path) -> None:

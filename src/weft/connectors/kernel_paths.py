@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from weft.config import HostSection
@@ -12,7 +12,7 @@ from weft.connectors.fabrics import ConnectRequest, Fabrics
 from weft.connectors.portal_choice import reachable
 from weft.connectors.sysfs import Controller, Sysfs, wait_for
 from weft.errors import ConflictError, PermissionDeniedError, UnavailableError, WeftError
-from weft.model import HostIdentity
+from weft.model import HostIdentity, VolumeId
 
 _log = logging.getLogger(__name__)
 
@@ -113,8 +113,13 @@ class KernelPaths:
             return []
         return [each for each in controllers if not self._sysfs.holds(each, connection.secrets)]
 
-    def end(self, controllers: Sequence[Controller], devices: Iterable[str] = ()) -> None:
-        """Disconnect controllers, and see that they and the devices are gone. Raises UnavailableError if they stay."""
+    def end(
+        self, controllers: Sequence[Controller], volume_id: VolumeId, devices: Collection[str] = ()
+    ) -> None:
+        """Disconnect controllers, and see that they and the volume's devices are gone.
+
+        Raises UnavailableError if they stay.
+        """
         failures: list[WeftError] = []
         threads = [
             threading.Thread(target=self._delete, args=(each, failures), name=f"end {each.name}", daemon=True)
@@ -132,7 +137,7 @@ class KernelPaths:
                 )
         if failures:
             raise failures[0]
-        left = self._wait_until_gone(controllers, list(devices))
+        left = self._wait_until_gone(controllers, volume_id, devices)
         if left:
             raise UnavailableError(
                 f"{' and '.join(left)} did not go within {_GONE_TIMEOUT:g} s after being disconnected; the kernel's log"
@@ -178,17 +183,21 @@ class KernelPaths:
         if wait_for(none_left, _GONE_TIMEOUT) is None:
             raise UnavailableError(f"an earlier connection to {nqn} is still being ended; try again later")
 
-    def _wait_until_gone(self, controllers: Sequence[Controller], devices: Sequence[str]) -> list[str]:
+    def _wait_until_gone(
+        self, controllers: Sequence[Controller], volume_id: VolumeId, devices: Collection[str]
+    ) -> list[str]:
         """What is left at the end."""
+        left: list[str] = []
 
-        def left() -> list[str]:
-            return [
+        def none_left() -> bool | None:
+            left[:] = [
                 *(each.name for each in controllers if self._sysfs.has(each)),
-                *(f"/dev/{each}" for each in devices if self._sysfs.is_there(each)),
+                *(f"/dev/{each}" for each in devices if self._sysfs.shows(each, volume_id)),
             ]
+            return None if left else True
 
-        wait_for(lambda: True if not left() else None, _GONE_TIMEOUT)
-        return left()
+        wait_for(none_left, _GONE_TIMEOUT)
+        return left
 
 
 def _most_telling(failures: Mapping[NvmeofPortal, WeftError]) -> WeftError:

@@ -9,9 +9,9 @@ from typing import Final
 
 from weft.config import Config
 from weft.connection import ANY_HOST, NvmeofConnection
-from weft.connectors.admin import identify_namespace
 from weft.connectors.block_device import BlockDevice
 from weft.connectors.fabrics import Fabrics
+from weft.connectors.growth import follow_growth
 from weft.connectors.kernel_host import why_not_kernel
 from weft.connectors.kernel_paths import KernelPaths, require_one_identity
 from weft.connectors.portal_choice import choose_portals, spoken_transports
@@ -36,7 +36,6 @@ _DEVICE_TIMEOUT: Final = 15.0
 _LIVE_TIMEOUT: Final = 10.0
 _FLUSH_TIMEOUT: Final = 30.0
 _HURRIED_FLUSH_TIMEOUT: Final = 3.0
-_GROWTH_TIMEOUT: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +101,8 @@ class NvmeofConnector:
 
         Raises PermissionDeniedError when the target does not let this host in, UnavailableError when no portal can be
         reached or no device appears, UnsupportedError when this host can speak none of the portals, ConflictError when
-        the kernel knows this host by another identity. After an error nothing new is left behind.
+        the kernel knows this host by another identity, or had the volume attached before this host got the one that it
+        has. After an error nothing new is left behind.
         """
         check_id("volumeId", connection.volume_id)
         identity = self.identity()
@@ -111,7 +111,8 @@ class NvmeofConnector:
             connection, spoken_transports(connection, self._root), self._config.host.transport
         )
         with self._records.locked(connection.volume_id, _LOCK_TIMEOUT):
-            self._require_same_subsystem(connection)
+            recorded = self._records.read(connection.volume_id)
+            self._require_as_recorded(connection, recorded)
             require_one_identity(self._sysfs.controllers(), identity)
             if not self._config.host.nqn:
                 publish_identity(identity, self._root / "etc/nvme")
@@ -123,52 +124,35 @@ class NvmeofConnector:
                 self._end_replaced(connection)
             except BaseException:
                 if not was_attached:
-                    self._undo(connection)
+                    self._undo(connection, recorded)
                 raise
             return node
 
     def extend(self, connection: NvmeofConnection) -> int:
         """Have the device and all its paths be as large as the target says; returns that size, in bytes.
 
-        Raises NotFoundError when the volume is not attached, UnavailableError when the target does not answer or a path
-        does not follow in time. A path that is being reconnected follows when it is back.
+        Raises NotFoundError when the volume is not attached, UnavailableError when the target answers by no path or a
+        path does not follow in time. A path that does not answer, or is being reconnected, follows when it is back.
         """
         check_id("volumeId", connection.volume_id)
-        namespaces = self._namespaces(connection)
-        device = one_device(namespaces, connection.volume_id)
-        if device is None:
-            raise NotFoundError(f"volume {connection.volume_id} is not attached to this host")
-        live = [each for each in namespaces if each.controller.live]
-        if not live:
-            raise UnavailableError(f"the target of volume {connection.volume_id} does not answer; try again")
-        size = max(self._size_by(each) for each in live)
-        for each in live:
-            self._sysfs.rescan(each.controller)
-
-        def grown() -> bool | None:
-            seen = {self._sysfs.size(device), *(self._sysfs.path_size(each) for each in live)}
-            return True if seen == {size} else None
-
-        if wait_for(grown, _GROWTH_TIMEOUT) is None:
-            raise UnavailableError(
-                f"volume {connection.volume_id} has {size} bytes now, and /dev/{device} or one of its paths does not"
-                f" show that within {_GROWTH_TIMEOUT:g} s; try again"
-            )
-        return size
+        return follow_growth(self._sysfs, connection.volume_id, lambda: self._namespaces(connection))
 
     def detach(self, connection: NvmeofConnection, *, force: bool = False) -> None:
         """Flush, disconnect every path, and wait until the device is gone; nothing if the volume is not attached.
 
-        Raises ConflictError naming what uses the device, and UnavailableError when the target does not take what was
-        written: the volume is attached then as before. force: take it away even so; what was not flushed is lost.
+        Raises ConflictError naming what uses the device, or a connection by another host NQN that shows it on this
+        machine too, and UnavailableError when the target does not take what was written: the volume is attached then as
+        before. force: take it away even so; what was not flushed is lost, and another host NQN's connection stays.
         """
         check_id("volumeId", connection.volume_id)
         if not self._controllers(connection) and self._records.read(connection.volume_id) is None:
+            self._require_not_shown_otherwise(connection)
             return
         with self._records.locked(connection.volume_id, _LOCK_TIMEOUT):
             recorded = self._records.read(connection.volume_id)
-            # What is recorded counts too: the target's prefix or this host's NQN may have changed since the attach.
-            for each in (connection, recorded):
+            # What is recorded counts too, and first: the target's prefix or this host's NQN may have changed since the
+            # attach, and with the old NQN its connections are somebody else's.
+            for each in (recorded, connection):
                 if each is not None:
                     self._disconnect(each, force=force)
             self._records.remove(connection.volume_id)
@@ -191,13 +175,22 @@ class NvmeofConnector:
         self.attach(connection)
 
     def _disconnect(self, connection: NvmeofConnection, *, force: bool) -> None:
+        if not force:
+            self._require_not_shown_otherwise(connection)
         devices = {each.device for each in self._namespaces(connection)}
         with contextlib.ExitStack() as claims:
             if force:
                 self._flush_if_it_answers(connection, devices)
             else:
                 self._flush(connection, devices, claims)
-            self._paths.end(self._controllers(connection), devices)
+            self._end(connection)
+        self._require_not_shown_otherwise(connection)
+
+    def _end(self, connection: NvmeofConnection) -> None:
+        """Disconnect every path, and see that the devices go that no other host NQN's connection shows too."""
+        devices = {each.device for each in self._namespaces(connection)}
+        devices -= {each.device for each in self._others(connection)}
+        self._paths.end(self._controllers(connection), connection.volume_id, devices)
 
     def _survey(self) -> Iterator[KernelAttachment]:
         """Whatever was recorded, and every connection of this host to a subsystem with the configured prefix."""
@@ -206,7 +199,8 @@ class NvmeofConnector:
         for each in self._sysfs.controllers():
             found.setdefault(each.nqn, []).append(each)
         for nqn in dict.fromkeys([*recorded, *found]):
-            controllers = [each for each in found.get(nqn, []) if each.host_nqn == self.identity().nqn]
+            names = self._names(recorded[nqn]) if nqn in recorded else {self.identity().nqn}
+            controllers = [each for each in found.get(nqn, []) if each.host_nqn in names]
             volume_id = recorded[nqn].volume_id if nqn in recorded else self._volume_id(nqn)
             if volume_id is None or (nqn not in recorded and not controllers):
                 continue
@@ -233,17 +227,45 @@ class NvmeofConnector:
 
     def _controllers(self, connection: NvmeofConnection) -> list[Controller]:
         """This host's, by the name that it had when it attached too, also those that are being ended."""
-        names = {self.identity().nqn, connection.host_nqn}
+        names = self._names(connection)
         return [each for each in self._sysfs.controllers(connection.nqn) if each.host_nqn in names]
+
+    def _names(self, connection: NvmeofConnection) -> set[str]:
+        return {self.identity().nqn, connection.host_nqn}
 
     def _namespaces(self, connection: NvmeofConnection) -> list[Namespace]:
         return self._sysfs.namespaces(self._controllers(connection), connection.volume_id)
 
-    def _require_same_subsystem(self, connection: NvmeofConnection) -> None:
-        recorded = self._records.read(connection.volume_id)
-        if recorded is not None and recorded.nqn != connection.nqn and self._controllers(recorded):
+    def _others(self, connection: NvmeofConnection) -> list[Namespace]:
+        """The volume by connections of this machine that go by another host NQN."""
+        names = self._names(connection)
+        controllers = [each for each in self._sysfs.controllers(connection.nqn) if each.host_nqn not in names]
+        return self._sysfs.namespaces(controllers, connection.volume_id)
+
+    def _require_not_shown_otherwise(self, connection: NvmeofConnection) -> None:
+        other = next(iter(self._others(connection)), None)
+        if other is not None:
+            name = other.controller.name
+            raise ConflictError(
+                f"/dev/{other.device} still shows volume {connection.volume_id} on this machine, by the kernel's connection"
+                f" {name}, which goes by {other.controller.host_nqn}, and this host is {self.identity().nqn}: once nothing"
+                f" uses the device, end that connection (echo 1 >/sys/class/nvme/{name}/delete_controller)"
+            )
+
+    def _require_as_recorded(self, connection: NvmeofConnection, recorded: NvmeofConnection | None) -> None:
+        """An attach writes a new record, and what the old one tells of must be found by it too."""
+        if recorded is None:
+            return
+        if recorded.nqn != connection.nqn and self._controllers(recorded):
             raise ConflictError(
                 f"volume {connection.volume_id} is attached already as {recorded.nqn}: detach it first"
+            )
+        if recorded.host_nqn != self.identity().nqn and any(
+            each.host_nqn == recorded.host_nqn for each in self._sysfs.controllers(recorded.nqn)
+        ):
+            raise ConflictError(
+                f"volume {connection.volume_id} is attached already by {recorded.host_nqn}, which this host was before it"
+                f" became {self.identity().nqn}: detach it first"
             )
 
     def _wait_for_device(self, connection: NvmeofConnection) -> Path:
@@ -280,14 +302,16 @@ class NvmeofConnector:
                 f"volume {connection.volume_id} keeps its paths with the old keys: a path with the new ones does not"
                 f" show it within {_DEVICE_TIMEOUT:g} s; try again"
             )
-        self._paths.end(old)
+        self._paths.end(old, connection.volume_id)
 
-    def _undo(self, connection: NvmeofConnection) -> None:
-        """After an attach that failed; its own failure is what the caller must know."""
+    def _undo(self, connection: NvmeofConnection, recorded: NvmeofConnection | None) -> None:
+        """After an attach that failed; its own failure is what the caller must know. recorded: before it."""
         try:
-            devices = {each.device for each in self._namespaces(connection)}
-            self._paths.end(self._controllers(connection), devices)
-            self._records.remove(connection.volume_id)
+            self._end(connection)
+            if recorded is None:
+                self._records.remove(connection.volume_id)
+            else:
+                self._records.write(recorded)
         except WeftError as error:
             _log.warning("an attach of volume %s left something behind: %s", connection.volume_id, error)
 
@@ -322,10 +346,6 @@ class NvmeofConnector:
 
     def _answers(self, connection: NvmeofConnection) -> bool:
         return any(each.live for each in self._controllers(connection))
-
-    def _size_by(self, namespace: Namespace) -> int:
-        found = identify_namespace(self._sysfs.character_node(namespace.controller), namespace.nsid)
-        return found.nsze * found.block_size
 
 
 def _require_own(connection: NvmeofConnection, identity: HostIdentity) -> None:

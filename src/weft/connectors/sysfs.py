@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from weft.connection import NvmeofPortal
+from weft.connectors.admin import identify_namespace
 from weft.errors import DataError, InvalidValueError, UnavailableError
 from weft.model import DhChapSecrets, Transport, VolumeId
 from weft.names import check_address
@@ -122,12 +123,14 @@ class Sysfs:
         is_node = stat.S_ISBLK(found.st_mode)
         return path if is_node and numbers == f"{os.major(found.st_rdev)}:{os.minor(found.st_rdev)}" else None
 
-    def character_node(self, controller: Controller) -> Path:
-        """By it the controller takes admin commands."""
-        return self._devices / controller.name
+    def shows(self, device: str, volume_id: VolumeId) -> bool:
+        """Whether anything of the volume's block device is left, and not another volume's that took its name.
 
-    def is_there(self, device: str) -> bool:
-        """Whether anything of the block device is left."""
+        The kernel gives a name away as soon as it has removed the node, so with the name the node is the other's too.
+        """
+        uuid = _read(self._blocks / device / "uuid")
+        if uuid is not None:
+            return uuid.lower() == volume_id
         return os.path.lexists(self._blocks / device) or os.path.lexists(self._devices / device)
 
     def size(self, device: str) -> int:
@@ -139,6 +142,14 @@ class Sysfs:
         """The size by one path, in bytes; 0 if it is not there."""
         text = _read(self._controllers / namespace.controller.name / namespace.path / "size")
         return int(text) * _SECTOR if text is not None and text.isdigit() else 0
+
+    def told_size(self, namespace: Namespace) -> int:
+        """The size that the target tells by one path when it is asked now, in bytes.
+
+        Raises UnavailableError when it does not answer well within ten seconds.
+        """
+        found = identify_namespace(self._devices / namespace.controller.name, namespace.nsid)
+        return found.nsze * found.block_size
 
     def delete(self, controller: Controller) -> None:
         """Disconnect; returns once the kernel is done. Dirty pages are not written. One that is gone stays gone.

@@ -7,12 +7,11 @@ that begin a connection: hosts just try again a moment later. The rules are in a
 Also the mark of a crash: a table that is found at a start says that a portal may lack subsystems.
 """
 
-import contextlib
 import logging
 from typing import Final, Protocol
 
 from weft.connection import NvmeofPortal
-from weft.errors import UnavailableError, UnsupportedError, WeftError
+from weft.errors import CommandError, UnavailableError, UnsupportedError, WeftError
 from weft.model import AddressFamily, Transport
 from weft.run import run
 
@@ -36,15 +35,18 @@ class Gate(Protocol):
 
 
 class NftGate:
-    """By nftables. Without it portals open ungated, and a warning says what that risks."""
+    """By nftables. Where it does not work portals open ungated, and a warning says what that risks."""
+
+    def __init__(self) -> None:
+        self._has_closed = False
 
     def close(self, portal: NvmeofPortal) -> bool:
         if portal.transport is Transport.LOOP:
-            return True  # nobody but this machine connects by it
+            return False  # nobody but this machine connects by it
         try:
             run(["nft", "-f", "-"], timeout=_SECONDS, stdin=_rules(portal))
         except UnavailableError:
-            return True  # nobody knows whether nft had done it when it was ended
+            pass  # nobody knows whether nft had done it when it was ended
         except WeftError as error:
             _log.warning(
                 "portal %s opens without a gate (%s): a host that reconnects at this very moment may lose its device",
@@ -52,13 +54,19 @@ class NftGate:
                 error,
             )
             return False
+        self._has_closed = True
         return True
 
     def open(self) -> None:
         # Adding what is there changes nothing, so that deleting never fails.
         removal = f"add table inet {TABLE}\ndelete table inet {TABLE}\n"
-        with contextlib.suppress(UnsupportedError):  # without nft no gate was ever closed
+        try:
             run(["nft", "-f", "-"], timeout=_SECONDS, stdin=removal)
+        except (CommandError, UnsupportedError):
+            # Without nft, or nftables in the kernel, or the right to use them, no gate was ever closed.
+            if self._has_closed or self.is_closed():
+                raise
+        self._has_closed = False
 
     def is_closed(self) -> bool:
         try:
@@ -66,7 +74,7 @@ class NftGate:
         except UnavailableError:
             return True
         except WeftError:
-            return False  # a kernel without nftables
+            return False  # a kernel without nftables, or a process that may not use them
 
 
 class KeptGate:
