@@ -20,8 +20,7 @@ _SECONDS: Final = 3600.0
 
 METHOD: Final = {
     "ratio": "weft's time / the other's, in each round one after the other; a figure is the median of its rounds",
-    "latency, attach, one more, restore": "one CPU whose clock counts instructions (QEMU -icount shift=1,sleep=off)",
-    "API": "two CPUs, weft as it is installed",
+    "clock": "one CPU whose clock counts instructions (QEMU -icount shift=1,sleep=off): what a disk takes is hardly in it",
 }
 
 Say = Callable[[str], None]
@@ -31,7 +30,6 @@ Say = Callable[[str], None]
 class _Program:
     """What measures a figure in a VM: a module of bench.inside and its arguments."""
 
-    icount: bool
     words: Sequence[str]
     prepare: Callable[[Vm], None]
 
@@ -79,53 +77,36 @@ def _thin_pool_and_os_brick(vm: Vm) -> None:
 
 
 _PROGRAMS: Final[Mapping[str, _Program]] = {
-    "tcp_latency_vs_hand": _Program(
-        icount=True, words=["latency", "tcp", "10.77.0.1"], prepare=_logical_volume_in_ram
-    ),
-    "rdma_latency_vs_hand": _Program(
-        icount=True, words=["latency", "rdma", "10.77.0.1"], prepare=_logical_volume_and_siw
-    ),
-    "attach_vs_shell": _Program(
-        icount=True, words=["attach", "tcp", "10.77.0.1"], prepare=_logical_volume_in_ram
-    ),
-    "export_at_1000_vs_10": _Program(icount=True, words=["one_more"], prepare=_nothing),
-    "attach_vs_os_brick": _Program(
-        icount=False, words=["api_attach", "10.77.0.1"], prepare=_thin_pool_and_os_brick
-    ),
-    "restore_1000_vs_configfs": _Program(
-        icount=True, words=["restore", "--exports", "1000"], prepare=_nothing
-    ),
+    "tcp_latency_vs_hand": _Program(words=["latency", "tcp", "10.77.0.1"], prepare=_logical_volume_in_ram),
+    "rdma_latency_vs_hand": _Program(words=["latency", "rdma", "10.77.0.1"], prepare=_logical_volume_and_siw),
+    "attach_vs_shell": _Program(words=["attach", "tcp", "10.77.0.1"], prepare=_logical_volume_in_ram),
+    "export_at_1000_vs_10": _Program(words=["one_more"], prepare=_nothing),
+    "attach_vs_os_brick": _Program(words=["api_attach", "10.77.0.1"], prepare=_thin_pool_and_os_brick),
+    "restore_1000_vs_configfs": _Program(words=["restore", "--exports", "1000"], prepare=_nothing),
     "restore_lvm_vs_configfs": _Program(
-        icount=True, words=["restore", "--exports", "100", "--pool", "lvm"], prepare=_thin_pool
+        words=["restore", "--exports", "100", "--pool", "lvm"], prepare=_thin_pool
     ),
 }
 
 
 def measure(only: Sequence[str], say: Say) -> list[Measured]:
-    """Measure the named figures, or all; one VM at a time. Raises LabError when one cannot be measured."""
-    measured: dict[str, Measured] = {}
-    for icount in (True, False):
-        wanted = [
-            each
-            for each in FIGURES
-            if _PROGRAMS[each.name].icount == icount and (not only or each.name in only)
-        ]
-        if not wanted:
-            continue
-        say("Starting a VM " + ("whose clock counts instructions ..." if icount else "with two CPUs ..."))
-        with _machine(icount=icount, say=say) as vm:
-            for figure in wanted:
-                say(f"  {figure.name}: {figure.says} ...")
-                measured[figure.name] = Measured(figure=figure, rounds=_run(vm, _PROGRAMS[figure.name]))
-                say(f"  {figure.name}: {measured[figure.name].value:.3f} ({figure.limit})")
-    return [measured[each.name] for each in FIGURES if each.name in measured]
+    """Measure the named figures, or all; in one VM. Raises LabError when one cannot be measured."""
+    wanted = [each for each in FIGURES if not only or each.name in only]
+    measured: list[Measured] = []
+    say("Starting a VM whose clock counts instructions ...")
+    with _machine(say) as vm:
+        for figure in wanted:
+            say(f"  {figure.name}: {figure.says} ...")
+            measured.append(Measured(figure=figure, rounds=_run(vm, _PROGRAMS[figure.name])))
+            say(f"  {figure.name}: {measured[-1].value:.3f} ({figure.limit})")
+    return measured
 
 
 @contextmanager
-def _machine(*, icount: bool, say: Say) -> Iterator[Vm]:
+def _machine(say: Say) -> Iterator[Vm]:
     """A VM with weft, and with the inner half of the benchmarks in _FOLDER."""
     with (
-        Lab(["node"], icount=icount, say=say) as lab,
+        Lab(["node"], icount=True, say=say) as lab,
         tempfile.TemporaryDirectory(prefix="weft-bench-") as work,
     ):
         vm = lab["node"]
