@@ -23,10 +23,10 @@ from weft.drivers import HoldWrites, open_driver
 from weft.errors import ConflictError, PermissionDeniedError, UnavailableError, WeftError
 from weft.model import NodeId, Pool, PoolId, PoolState, Protocol, Provisioning, StateStatus
 from weft.names import new_id
-from weft.notify import notify, wait_watched
+from weft.notify import machine_is_going_down, notify, wait_watched
 from weft.ports import POOL_STATES, POOLS, VOLUMES, Delete, Key, Put, Store, VolumeDriver, Write
 from weft.store.sqlite import SqliteStore
-from weft.targets import open_target
+from weft.targets import NodeTarget, open_target
 
 _log = logging.getLogger("weft.daemon")
 
@@ -56,6 +56,7 @@ def serve(config: Config, *, stop: threading.Event | None = None) -> None:
         drivers = Drivers(
             {pool_id: (section, config) for pool_id, section in pools.items()}, target.hold_writes, stopping
         )
+        stack.callback(_end_exports_with_the_machine, target)
         target.start()
         stack.callback(target.stop)
         for trouble in target.troubles():
@@ -72,6 +73,16 @@ def serve(config: Config, *, stop: threading.Event | None = None) -> None:
         wait_watched(stop, partial(_check_alive, store, api))
         _log.info("stopping")
         notify("STOPPING=1")
+
+
+def _end_exports_with_the_machine(target: NodeTarget) -> None:
+    """Else hosts would go on writing while the machine goes down, and what was not flushed be lost behind their backs."""
+    if machine_is_going_down():
+        _log.info("the machine goes down: hosts wait for their volumes until it is back")
+        try:
+            target.stop_target()
+        except WeftError as error:
+            _log.error("exports were not ended before the machine goes down: %s", error)
 
 
 def _check_alive(store: Store, api: ApiServer) -> None:

@@ -1,4 +1,4 @@
-"""Telling the service manager how this process is: sd_notify(3), without its library.
+"""Telling the service manager how this process is, by sd_notify(3) without its library, and asking what it is doing.
 
 Where nobody asked to be told (NOTIFY_SOCKET is not set), nothing happens.
 """
@@ -7,9 +7,15 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
+from weft.errors import CommandError, WeftError
+from weft.run import run
+
 _SECONDS: Final = 1.0
+_STATE_SECONDS: Final = 10.0
+_SYSTEMD: Final = Path("/run/systemd/system")
 _MICROSECONDS: Final = 1_000_000
 
 
@@ -25,6 +31,19 @@ def notify(state: str) -> None:
             to_manager.sendto(state.encode(), address)
     except OSError:
         return
+
+
+def machine_is_going_down() -> bool:
+    """Whether the service manager takes all of the machine down, and not this service alone."""
+    if not _SYSTEMD.is_dir():
+        return False
+    try:
+        run(["systemctl", "is-system-running"], timeout=_STATE_SECONDS)
+    except CommandError as error:
+        return error.stderr.strip() == "stopping"
+    except WeftError:
+        return False
+    return False
 
 
 def watchdog_seconds() -> float | None:

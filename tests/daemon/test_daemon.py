@@ -19,8 +19,9 @@ from weft.drivers.copying import reflink
 from weft.drivers.holding import nobody_writes
 from weft.embedded.target.control import TargetStatus
 from weft.errors import ConflictError, PermissionDeniedError, UnavailableError, WeftError
-from weft.model import GIB, PoolId, Provisioning
+from weft.model import GIB, Initiator, PoolId, Protocol, Provisioning
 from weft.names import new_id
+from weft.requests import CreateAttachmentRequest, CreateVolumeRequest, HostRequest
 from weft.targets import EmbeddedTarget
 
 _START_SECONDS = 20.0
@@ -49,6 +50,16 @@ def configure(short_path: Path) -> Callable[..., Config]:
 
 @contextmanager
 def serving(config: Config) -> Iterator[None]:
+    """weft with its target, which ends with it."""
+    try:
+        with daemon(config):
+            yield
+    finally:
+        EmbeddedTarget(config).stop_target()
+
+
+@contextmanager
+def daemon(config: Config) -> Iterator[None]:
     stop = threading.Event()
     thread = threading.Thread(target=serve, args=(config,), kwargs={"stop": stop})
     thread.start()
@@ -58,7 +69,6 @@ def serving(config: Config) -> Iterator[None]:
     finally:
         stop.set()
         thread.join(60)
-        EmbeddedTarget(config).stop_target()
     assert not thread.is_alive()
 
 
@@ -102,6 +112,27 @@ def test_a_second_daemon_is_refused_and_leaves_the_target_of_the_first_alone(
         with pytest.raises(ConflictError, match=f"another weft serve already runs on .*/{shared};"):
             serve(second, stop=threading.Event())
         assert EmbeddedTarget(first).status().pid == target
+
+
+@pytest.mark.parametrize("goes_down", [False, True])
+def test_exports_end_with_the_machine_and_not_with_weft(
+    configure: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, *, goes_down: bool
+) -> None:
+    monkeypatch.setattr("weft.daemon.machine_is_going_down", lambda: goes_down)
+    config = configure()
+    with daemon(config):
+        client = Client.for_config(config)
+        volume = client.create_volume(CreateVolumeRequest(name="v", size=GIB), wait=_SECONDS).volume
+        initiator = Initiator(port_name="nqn.2020-01.org.example:h", protocol=Protocol.NVMEOF)
+        host = client.create_host(HostRequest(name="h", initiators=(initiator,)))
+        client.create_attachment(CreateAttachmentRequest(volume_id=volume.id, host_id=host.id), wait=_SECONDS)
+    try:
+        shown = EmbeddedTarget(config).status().exports
+    except UnavailableError:
+        shown = 0
+    finally:
+        EmbeddedTarget(config).stop_target()
+    assert shown == (0 if goes_down else 1)
 
 
 @pytest.mark.parametrize("name", ["data", "run"])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from weft.notify import notify, wait_watched, watchdog_seconds
+from weft.notify import machine_is_going_down, notify, wait_watched, watchdog_seconds
 
 
 @pytest.fixture
@@ -95,3 +95,22 @@ def test_without_a_watchdog_weft_just_waits(monkeypatch: pytest.MonkeyPatch) -> 
     began = time.monotonic()
     wait_watched(stop, stop.clear)
     assert time.monotonic() - began >= 0.04
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "goes_down"), [("stopping", 1, True), ("degraded", 1, False), ("running", 0, False)]
+)
+def test_weft_asks_the_manager_whether_the_machine_goes_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, code: int, *, goes_down: bool
+) -> None:
+    program = tmp_path / "systemctl"
+    program.write_text(f"#!/bin/sh\necho {said}\nexit {code}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr("weft.notify._SYSTEMD", tmp_path)
+    assert machine_is_going_down() == goes_down
+
+
+def test_without_a_manager_no_machine_goes_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("weft.notify._SYSTEMD", tmp_path / "none")
+    assert not machine_is_going_down()

@@ -36,6 +36,19 @@ def test_a_volume_has_the_identity_that_its_id_gives(node: Node) -> None:
     assert configfs.read(f"{path}/namespaces/1/device_path") == str(export.path)
 
 
+def test_what_cannot_be_flushed_when_the_target_stops_is_told(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    exports = [node.export(HOST_A) for _ in range(2)]
+    target = node.start()
+    for export in exports:
+        target.create_export(export)
+    exports[0].path.unlink()
+    target.stop_target()
+    assert f"what hosts wrote last to {exports[0].path} may be lost" in caplog.text
+    assert str(exports[1].path) not in caplog.text
+
+
 def test_nothing_is_left_when_the_last_export_goes(node: Node) -> None:
     target, empty = node.start("192.0.2.1", "rdma://192.0.2.2", "loop"), node.kernel.tree()
     exports = [node.export(HOST_A, HOST_B, secrets=keys()) for _ in range(3)]

@@ -17,6 +17,9 @@ class NodeTarget(Target, Protocol):
     def stop(self) -> None:
         """End what start() began in this process. Exports go on, for hosts use them."""
 
+    def stop_target(self) -> None:
+        """End all exports, after stop(): hosts wait until it serves again, and all that they wrote is on stable storage."""
+
     def hold_writes(self, volume_id: VolumeId, seconds: float) -> AbstractContextManager[None] | None:
         """Hold hosts' writes to a volume while the context lasts, see weft.drivers.HoldWrites.
 

@@ -18,6 +18,7 @@ from weft.connection import NvmeofConnection, NvmeofPortal
 from weft.errors import ConflictError, UnavailableError, UnsupportedError, WeftError
 from weft.model import Export, FoundExport, HostId, Refusal, Transport, VolumeId
 from weft.names import check_id, subsystem_nqn, volume_id_of_nqn
+from weft.targets.nvmet_devices import flush
 from weft.targets.nvmet_exports import NvmetExports
 from weft.targets.nvmet_hosts import NvmetHosts
 from weft.targets.nvmet_parts import NvmetParts, NvmetStatus, kernel_parts
@@ -84,6 +85,8 @@ class NvmetTarget:
     def stop_target(self) -> None:
         """Take everything of weft's out of nvmet, whatever target.nqn_prefix was when it was made; hosts wait until it
         is made anew. Nothing there: nothing.
+
+        All that they wrote is on stable storage then.
         """
         own = [*self._exports.own(), *self._exports.under_other_names()]
         self._ports.find()
@@ -91,6 +94,12 @@ class NvmetTarget:
         for each in own:
             apply(self._configfs, removal(each.nqn, each))
         self._hosts.forget_unused()
+        for each in own:
+            if each.namespace is not None and each.namespace.device_path:
+                try:
+                    flush(Path(each.namespace.device_path))
+                except UnavailableError as error:
+                    _log.error("%s", error)
 
     def status(self) -> NvmetStatus:
         """What configfs tells, also of a target that is not started here.

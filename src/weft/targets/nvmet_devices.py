@@ -58,6 +58,24 @@ def _block_size(path: Path, number: str) -> int:
         raise UnavailableError(f"the size of {path} cannot be read from {size}: {error}") from None
 
 
+def flush(path: Path) -> None:
+    """Have all that hosts wrote be on the medium. A thin pool writes down once a second by itself where it put what.
+
+    Raises UnavailableError.
+    """
+    try:
+        # Not for writing: udev would look at the device again after the close.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise UnavailableError(
+            f"what hosts wrote last to {path} may be lost, for it cannot be flushed: {error.strerror}"
+        ) from None
+
+
 def devices_of(configfs: Configfs, nqn: str) -> list[Device]:
     """What a subsystem shows or is about to, as far as it can be told."""
     found = []

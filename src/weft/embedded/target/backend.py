@@ -13,6 +13,7 @@ import fcntl
 import os
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -97,7 +98,10 @@ class Backend:
         return stored == data
 
     def close(self) -> None:
+        """What was written is on stable storage then, unless an earlier flush has failed."""
         if self._descriptor >= 0:
+            with suppress(OSError):
+                os.fdatasync(self._descriptor)
             os.close(self._descriptor)
             self._descriptor = -1
 
