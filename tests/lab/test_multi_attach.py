@@ -85,7 +85,6 @@ def test_a_host_that_detaches_is_unnoticed_by_the_other(site: Site, record_prope
     assert report.longest_pause < RECONNECT_DELAY, "it had to reconnect"
 
 
-@pytest.mark.lab_full
 def test_a_host_that_is_thrown_out_writes_nothing_more_and_the_other_goes_on(
     site: Site, record_property: Record
 ) -> None:

@@ -110,8 +110,7 @@ def test_io_goes_on_while_either_of_two_portals_is_cut_off(data: Data, record_pr
     data.detach()
 
 
-@pytest.mark.lab_full
-@pytest.mark.parametrize("kind", [Rdma.SIW, Rdma.RXE])
+@pytest.mark.parametrize("kind", [Rdma.SIW, pytest.param(Rdma.RXE, marks=pytest.mark.lab_full)])
 def test_io_goes_on_by_tcp_while_rdma_is_cut_off_and_by_rdma_while_tcp_is(
     data: Data, kind: Rdma, record_property: Record
 ) -> None:

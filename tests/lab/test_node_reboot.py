@@ -67,7 +67,7 @@ def site(lab_with_weft: Lab) -> Iterator[Site]:
 @pytest.mark.parametrize(
     "late",
     [
-        pytest.param(0, marks=pytest.mark.lab_full, id="address at once"),
+        pytest.param(0, id="address at once"),
         pytest.param(30, marks=pytest.mark.lab_full, id="address 30 s after weft"),
     ],
 )

@@ -21,7 +21,6 @@ def node(lab_with_weft: Lab) -> Iterator[StorageNode]:
     node.close()
 
 
-@pytest.mark.lab_full
 @pytest.mark.timeout(3600)
 def test_fifty_volumes_at_once_are_each_its_own_and_leave_nothing(
     node: StorageNode, host1: Vm, record_property: Callable[[str, object], None]
