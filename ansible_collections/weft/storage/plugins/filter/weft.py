@@ -25,6 +25,15 @@ def portals(addresses, interfaces, able, transports, port, rdma_port):  # noqa: 
     return found
 
 
+def identity(before, now, random):
+    """The host's NQN and id: what was there before the packages counts, and what these left is made of one piece."""
+    start = "nqn.2014-08.org.nvmexpress:uuid:"
+    old_id = before["id"].lower()
+    nqn = before["nqn"] or (start + old_id if old_id else now["nqn"]) or start + random
+    own_id = nqn[len(start) :].lower() if nqn.startswith(start) else now["id"].lower()
+    return {"nqn": nqn, "id": old_id or own_id or random}
+
+
 def pool_tables(pools):
     """The pools of storage_node_pools as tables of weft's configuration: without what is only for making them."""
     tables = []
@@ -95,4 +104,10 @@ class FilterModule:
     """Filters for the configuration of weft."""
 
     def filters(self):
-        return {"endpoints": endpoints, "pool_tables": pool_tables, "portals": portals, "toml": toml}
+        return {
+            "endpoints": endpoints,
+            "identity": identity,
+            "pool_tables": pool_tables,
+            "portals": portals,
+            "toml": toml,
+        }
