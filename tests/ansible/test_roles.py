@@ -7,6 +7,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,3 +166,38 @@ def test_an_identity_is_thought_of_on_a_bare_machine_in_check_mode(machine: Mach
     bare = {"identity": {"nqn": "", "id": ""}, "modules": []}
     played = machine.play([part("host", "identity")], check=True, __host_machine=bare)
     assert played.well, played.output
+
+
+SYSTEMCTL = """#!/bin/sh
+case "$*" in
+    *--timestamp=unix*) printf '@' && cat {started} ;;
+    *is-enabled*) echo enabled ;;
+    *show*) printf 'LoadState=loaded\\nActiveState=active\\n' ;;
+    *) echo "$*" >>{log} ;;
+esac
+case "$*" in *restart*) date +%s >{started} ;; esac
+"""
+
+
+def test_weft_is_restarted_once_after_what_it_runs_by_has_changed(machine: Machine) -> None:
+    status = {"daemon": {"fingerprint": "sha256:none"}}
+    machine.answer(pool=(0, [{"status": "available"}]), status=(0, status))
+    started, log = machine.folder / "started", machine.folder / "systemctl.log"
+    machine.program("systemctl", SYSTEMCTL.format(started=started, log=log))
+
+    def served() -> tuple[int, list[str]]:
+        log.write_text("")
+        played = machine.play(
+            [part("storage_node", "service")],
+            storage_node_addresses=["192.0.2.1"],
+            storage_node_pools=[{"name": "fast", "volume_group": "vg0"}],
+        )
+        assert played.well, played.output
+        return played.changed["localhost"], log.read_text().splitlines()
+
+    started.write_text(f"{int(time.time()) - 60}\n")
+    changed, done = served()
+    assert changed == 1
+    assert done == ["daemon-reload", "restart weft.service"]
+    os.utime(machine.link, (time.time() - 30, time.time() - 30))
+    assert served() == (0, [])
