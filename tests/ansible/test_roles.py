@@ -88,13 +88,13 @@ class Machine:
             "ansible_connection": "local",
             "ansible_python_interpreter": sys.executable,
             "install_link": str(self.link),
-            **variables,
         }
         (self.folder / "play.json").write_text(json.dumps([play]))
         inventory = {"all": {"hosts": {name: {} for name in names}, "vars": given}}
         (self.folder / "inventory.json").write_text(json.dumps(inventory))
         command: list[str | Path] = [ENVIRONMENT / "bin" / "ansible-playbook", "--inventory"]
         command += [self.folder / "inventory.json", self.folder / "play.json"]
+        command += ["--extra-vars", json.dumps(variables)]
         done = subprocess.run(
             [*command, *(["--check"] if check else [])],
             env={
@@ -201,3 +201,58 @@ def test_weft_is_restarted_once_after_what_it_runs_by_has_changed(machine: Machi
     assert done == ["daemon-reload", "restart weft.service"]
     os.utime(machine.link, (time.time() - 30, time.time() - 30))
     assert served() == (0, [])
+
+
+@pytest.fixture
+def node(machine: Machine) -> Machine:
+    """One that has the unit of a storage node."""
+    units = machine.folder / "units"
+    units.mkdir()
+    (units / "weft.service").touch()
+    return machine
+
+
+def removed(node: Machine, **variables: Any) -> Played:
+    """Only told, for it would take weft from the machine that runs this."""
+    places: dict[str, Any] = {
+        "remove_link": str(node.link),
+        "__remove_units_directory": str(node.folder / "units"),
+    }
+    return node.play([part("remove", "main")], check=True, **places, **variables)
+
+
+def told(code: int, attachments: int | None = 0, **more: object) -> tuple[int, object]:
+    """What status tells of a storage node; attachments: None when its daemon does not answer."""
+    total = {"total": attachments} if attachments is not None else None
+    return code, {"daemon": {"url": None}, "attached": [], "attachments": total, **more}
+
+
+def test_weft_is_not_taken_away_under_hosts_that_use_its_volumes(node: Machine) -> None:
+    node.answer(status=told(0, 2))
+    refused = removed(node)
+    assert refused.says("Hosts have volumes of localhost attached"), refused.output
+    assert refused.changed == {"localhost": 0}
+    assert removed(node, remove_cut_off_hosts=True).well
+
+
+def test_weft_is_not_taken_away_where_it_cannot_tell_what_is_attached(node: Machine) -> None:
+    node.answer(status=told(9, None))
+    refused = removed(node)
+    assert refused.says("what is attached and exported there cannot be told"), refused.output
+    assert refused.changed == {"localhost": 0}
+    node.program("weft", "#!/bin/sh\necho Traceback\nexit 1\n")
+    (node.folder / "units/weft.service").unlink()
+    assert removed(node).says("what is attached and exported there cannot be told")
+    assert removed(node, remove_unseen=True).well
+
+
+def test_weft_is_taken_away_where_nothing_is_attached(node: Machine) -> None:
+    node.answer(status=told(0))
+    assert removed(node).well
+    node.answer(status=told(1, attached=[{"volume_id": "5fd8be8a"}]))
+    assert removed(node).says("localhost has volumes attached (5fd8be8a)")
+
+
+def test_a_host_goes_without_its_node(node: Machine) -> None:
+    node.answer(status=told(9, None, daemon={"url": "https://192.0.2.1:50040"}))
+    assert removed(node).well
