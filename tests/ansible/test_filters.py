@@ -4,6 +4,7 @@ import importlib.util
 import tomllib
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import msgspec
 import pytest
@@ -139,3 +140,42 @@ def test_an_nqn_that_a_person_gave_takes_the_id_that_there_is() -> None:
     named = {"nqn": "nqn.2020-01.org.example:web1", "id": ""}
     assert FILTERS["identity"](named, {**named, "id": UUIDS[1]}, UUIDS[4])["id"] == UUIDS[1]
     assert FILTERS["identity"](named, named, UUIDS[4])["id"] == UUIDS[4]
+
+
+DISK = "/dev/disk/by-id/nvme-EXAMPLE-1"
+
+
+def test_pools_as_they_should_be_have_no_faults() -> None:
+    fast = {"name": "fast", "volume_group": "vg0", "devices": [DISK], "erase": [DISK], "over_commit": 3.0}
+    assert FILTERS["pool_faults"]([fast, {"name": "files", "kind": "file"}]) == []
+
+
+@pytest.mark.parametrize(
+    ("pools", "fault"),
+    [
+        ([], "there is no pool"),
+        ([{"name": "a", "volume_group": "v"}, {"name": "a", "kind": "file"}], "two pools are called a"),
+        ([{"name": "", "volume_group": "v"}], "it has no name"),
+        ([{"name": "a"}], "needs a volume_group"),
+        ([{"name": "a", "kind": "file", "devices": [DISK]}], "for pools of kind lvm"),
+        ([{"name": "a", "volume_group": "v", "over_commit": 0.5}], "over_commit is less than 1"),
+        (
+            [{"name": "a", "volume_group": "v", "erase": [DISK]}],
+            f"erase names {DISK}, which devices does not",
+        ),
+        (
+            [{"name": "a", "volume_group": "v", "devices": ["/dev/sdb"], "erase": ["/dev/sdb"]}],
+            "erase names /dev/sdb; it takes paths below /dev/disk/by-id",
+        ),
+        (
+            [
+                {"name": "a", "volume_group": "v", "devices": [DISK]},
+                {"name": "b", "volume_group": "w", "devices": [DISK]},
+            ],
+            f"{DISK} is named twice",
+        ),
+    ],
+)
+def test_what_pools_cannot_be_is_a_sentence(pools: list[dict[str, Any]], fault: str) -> None:
+    (found,) = FILTERS["pool_faults"](pools)
+    assert fault in found

@@ -256,3 +256,63 @@ def test_weft_is_taken_away_where_nothing_is_attached(node: Machine) -> None:
 def test_a_host_goes_without_its_node(node: Machine) -> None:
     node.answer(status=told(9, None, daemon={"url": "https://192.0.2.1:50040"}))
     assert removed(node).well
+
+
+@needs_ip
+def test_a_required_link_that_is_not_active_is_refused_before_anything_is_changed(machine: Machine) -> None:
+    found = {"interfaces": ["eth0"], "rdma": [{"interface": "eth0", "state": "DOWN"}]}
+    wanted: dict[str, Any] = {"__rdma_machine": found, "rdma_required": True, "rdma_interfaces": ["eth0"]}
+    refused = machine.play([part("rdma", "check")], **wanted)
+    assert refused.says("The RDMA link on eth0 of localhost is not active"), refused.output
+    found["rdma"] = []
+    made = machine.play([part("rdma", "check")], rdma_soft_links=[{"interface": "eth0"}], **wanted)
+    assert made.well, made.output
+
+
+@needs_ip
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        (
+            {"storage_node_pools": [{"name": "fast"}]},
+            "storage_node_pools: pool fast: a pool of kind lvm needs a",
+        ),
+        (
+            {"storage_node_rdma_required": True, "storage_node_transports": ["tcp"]},
+            "storage_node_rdma_required is true, and storage_node_transports does not name rdma",
+        ),
+        (
+            {"storage_node_soft_rdma": [{"interface": "wire7"}], "storage_node_transports": ["tcp"]},
+            "localhost has no network interface wire7, which rdma_soft_links",
+        ),
+    ],
+)
+def test_a_variable_of_a_storage_node_that_cannot_be_is_named(
+    machine: Machine, wrong: dict[str, Any], sentence: str
+) -> None:
+    right = {"storage_node_addresses": ["127.0.0.1"], "storage_node_pools": [{"name": "f", "kind": "file"}]}
+    refused = machine.play([part("storage_node", "check")], facts=True, **{**right, **wrong})
+    assert refused.says(sentence), refused.output
+    assert refused.changed == {"localhost": 0}
+
+
+def test_a_physical_volume_is_refused_though_it_is_named_to_be_erased(machine: Machine) -> None:
+    disk = "/dev/disk/by-id/nvme-EXAMPLE-1"
+    pool = {"name": "fast", "volume_group": "vg0", "devices": [disk], "erase": [disk]}
+
+    def looked_at(holds: str, group: str = "") -> Played:
+        device = {"path": disk, "problem": "", "holds": [holds], "volume_group": group, "mounted": []}
+        found: dict[str, Any] = {
+            "__storage_node_item": [pool, disk],
+            "__storage_node_machine": {"devices": [device]},
+        }
+        return machine.play(
+            [part("storage_node", "check_device")],
+            storage_node_addresses=[],
+            storage_node_pools=[pool],
+            **found,
+        )
+
+    assert looked_at("LVM2_member").says("is a physical volume of LVM, which is never erased")
+    assert looked_at("LVM2_member", "vg0").well
+    assert looked_at("ext4").well

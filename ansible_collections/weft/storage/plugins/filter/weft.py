@@ -50,6 +50,42 @@ def pool_tables(pools):
     return tables
 
 
+def pool_faults(pools):
+    """What cannot be in storage_node_pools, each as a sentence; none of it takes a look at a machine."""
+    found = [] if pools else ["there is no pool"]
+    found += [f"two pools are called {name}" for name in _twice(pool.get("name") for pool in pools)]
+    found += [
+        f"{device} is named twice"
+        for device in _twice(device for pool in pools for device in pool.get("devices") or [])
+    ]
+    for pool in pools:
+        found += [f"pool {pool.get('name')}: {fault}" for fault in _faults_of(pool)]
+    return found
+
+
+def _faults_of(pool):
+    devices, erase = pool.get("devices") or [], pool.get("erase") or []
+    if not pool.get("name"):
+        yield "it has no name"
+    if pool.get("kind", "lvm") == "lvm" and not pool.get("volume_group"):
+        yield "a pool of kind lvm needs a volume_group"
+    if pool.get("kind", "lvm") != "lvm" and (devices or erase):
+        yield "devices and erase are for pools of kind lvm"
+    if float(pool.get("over_commit", 1)) < 1:
+        yield "over_commit is less than 1"
+    for device in erase:
+        if device not in devices:
+            yield f"erase names {device}, which devices does not"
+        # The permission stays in the variables, and a short name may lead to another disk after the next boot.
+        if not device.startswith("/dev/disk/by-"):
+            yield f"erase names {device}; it takes paths below /dev/disk/by-id or the like, which always lead to one disk"
+
+
+def _twice(values):
+    values = list(values)
+    return sorted({value for value in values if value and values.count(value) > 1})
+
+
 def toml(value):
     """A dictionary as TOML; None stands for a key that is left out."""
     if not isinstance(value, dict):
@@ -107,6 +143,7 @@ class FilterModule:
         return {
             "endpoints": endpoints,
             "identity": identity,
+            "pool_faults": pool_faults,
             "pool_tables": pool_tables,
             "portals": portals,
             "toml": toml,
