@@ -4,11 +4,12 @@ import json
 import os
 import re
 import shutil
+import socket
 import stat
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -316,3 +317,48 @@ def test_a_physical_volume_is_refused_though_it_is_named_to_be_erased(machine: M
     assert looked_at("LVM2_member").says("is a physical volume of LVM, which is never erased")
     assert looked_at("LVM2_member", "vg0").well
     assert looked_at("ext4").well
+
+
+@pytest.fixture
+def api() -> Iterator[str]:
+    """The URL of something that listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"https://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def logged_in(machine: Machine, url: str, daemon: Mapping[str, object]) -> Played:
+    """The role's login on a host with such a daemon in its status, already registered."""
+    nqn = "nqn.2020-01.org.example:web1"
+    host = {"id": "1", "name": "web1", "initiators": [{"port_name": nqn}]}
+    machine.answer(status=(9, {"daemon": daemon}), host=(0, [host]), token=(0, {"token": "t"}))
+    given = {"install_is_runnable": True, "__host_is_node": {"rc": 1}, "host_nqn": nqn}
+    return machine.play([part("host", "login")], **{**NODE, **given, "host_url": url})
+
+
+def test_a_host_keeps_its_token_while_its_node_does_not_answer(machine: Machine, api: str) -> None:
+    away = {"running": False, "url": api, "error": "unavailable", "reason": "nobody answers there"}
+    refused = logged_in(machine, api, away)
+    assert refused.says("localhost cannot use its node: nobody answers there"), refused.output
+    assert machine.called == ["status --json"]
+
+
+def test_a_host_that_is_not_let_in_any_more_gets_a_new_token(machine: Machine, api: str) -> None:
+    revoked = {"running": False, "url": api, "error": "not_permitted", "reason": "revoked"}
+    played = logged_in(machine, api, revoked)
+    assert played.well, played.output
+    assert [each.split()[0] for each in machine.called] == ["status", "token", "token", "login", "host"]
+
+
+def test_a_token_stays_where_the_node_cannot_be_reached_from_the_host(machine: Machine) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"https://127.0.0.1:{closed.getsockname()[1]}"
+    played = machine.play([part("host", "new_login")], **{**NODE, "host_url": url}, __host_reach_seconds=1)
+    assert played.says(f"host_url: localhost cannot connect to {url}"), played.output
+    assert machine.called == []
+
+
+def test_two_hosts_are_not_called_alike(machine: Machine) -> None:
+    names = ["web1.north", "web1.south"]
+    refused = machine.play([part("host", "check")], names=names, host_node=names[0])
+    assert refused.says("host_name: web1.south is called web1, and so is another host"), refused.output
+    assert refused.failed == {"web1.north": 1, "web1.south": 1}

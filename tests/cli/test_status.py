@@ -53,6 +53,7 @@ def test_status_works_when_nothing_runs(cli: Cli) -> None:
     assert ran.exit_code == ExitCode.UNAVAILABLE
     assert ran.stdout.count("wrong: ") == 2
     assert json_of(cli)["daemon"]["running"] is False
+    assert json_of(cli)["daemon"]["error"] == "unavailable"
     assert json_of(cli)["volumes"] is None
 
 
