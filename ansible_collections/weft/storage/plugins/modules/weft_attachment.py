@@ -9,6 +9,7 @@ version_added: "0.1.0"
 description:
   - Has a volume be attached to the machine that the module works on, or not be attached.
   - The host is registered if it is not known yet.
+  - That the module has changed something never means that the volume is empty, for a volume with data is attached anew as well.
 options:
   volume:
     description:
@@ -59,10 +60,10 @@ EXAMPLES = r"""
     volume: data
   register: attached
 
-- name: Have a file system on it
-  ansible.builtin.command:
-    argv: [mkfs.ext4, "{{ attached.path }}"]
-  when: attached is changed
+- name: Have a file system on it, made only where there is none
+  community.general.filesystem:
+    dev: "{{ attached.path }}"
+    fstype: ext4
 
 - name: Detach it
   weft.storage.weft_attachment:
