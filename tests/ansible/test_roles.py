@@ -173,8 +173,8 @@ SYSTEMCTL = """#!/bin/sh
 case "$*" in
     *--timestamp=unix*) printf '@' && cat {started} ;;
     *is-enabled*) echo enabled ;;
-    *show*) printf 'LoadState=loaded\\nActiveState=active\\n' ;;
-    *) echo "$*" >>{log} ;;
+    *show*) printf 'LoadState=loaded\\nActiveState=%s\\n' {state} ;;
+    *) printf '%s\\n' "$*" >>{log} ;;
 esac
 case "$*" in *restart*) date +%s >{started} ;; esac
 """
@@ -184,7 +184,7 @@ def test_weft_is_restarted_once_after_what_it_runs_by_has_changed(machine: Machi
     status = {"daemon": {"fingerprint": "sha256:none"}}
     machine.answer(pool=(0, [{"status": "available"}]), status=(0, status))
     started, log = machine.folder / "started", machine.folder / "systemctl.log"
-    machine.program("systemctl", SYSTEMCTL.format(started=started, log=log))
+    machine.program("systemctl", SYSTEMCTL.format(started=started, log=log, state="active"))
 
     def served() -> tuple[int, list[str]]:
         log.write_text("")
@@ -362,3 +362,16 @@ def test_two_hosts_are_not_called_alike(machine: Machine) -> None:
     refused = machine.play([part("host", "check")], names=names, host_node=names[0])
     assert refused.says("host_name: web1.south is called web1, and so is another host"), refused.output
     assert refused.failed == {"web1.north": 1, "web1.south": 1}
+
+
+@needs_ip
+def test_an_interface_may_have_a_dash_in_its_name(machine: Machine) -> None:
+    log = machine.folder / "systemctl.log"
+    machine.program("systemctl", SYSTEMCTL.format(started="/dev/null", log=log, state="inactive"))
+    links = [{"interface": "wire-a"}, {"interface": "eth1", "kind": "siw"}]
+    played = machine.play([part("rdma", "main")], rdma_soft_links=links)
+    assert played.well, played.output
+    assert log.read_text().splitlines() == [
+        r"start weft-rxe@wire\x2da.service",
+        "start weft-siw@eth1.service",
+    ]
