@@ -18,6 +18,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = ROOT / ".venv-ansible"
+ROLES = ROOT / "ansible_collections" / "weft" / "storage" / "roles"
 TIMEOUT = 120
 
 WEFT = """#!{python}
@@ -266,8 +267,10 @@ def test_a_required_link_that_is_not_active_is_refused_before_anything_is_change
     refused = machine.play([part("rdma", "check")], **wanted)
     assert refused.says("The RDMA link on eth0 of localhost is not active"), refused.output
     found["rdma"] = []
-    made = machine.play([part("rdma", "check")], rdma_soft_links=[{"interface": "eth0"}], **wanted)
+    tell = {"ansible.builtin.debug": {"msg": "It takes {{ rdma_soft_modules | join(' ') }}."}}
+    made = machine.play([part("rdma", "check"), tell], rdma_soft_links=[{"interface": "eth0"}], **wanted)
     assert made.well, made.output
+    assert made.says("It takes rdma_rxe.")
 
 
 @needs_ip
@@ -375,3 +378,38 @@ def test_an_interface_may_have_a_dash_in_its_name(machine: Machine) -> None:
         r"start weft-rxe@wire\x2da.service",
         "start weft-siw@eth1.service",
     ]
+
+
+@pytest.mark.parametrize(
+    ("lacking", "distribution", "extra"),
+    [
+        (1, "Ubuntu", ["linux-modules-extra-6.8.0-31-generic"]),
+        (0, "Ubuntu", []),
+        (1, "Debian", []),
+        (1, "RedHat", ["kernel-modules-6.8.0-31-generic", "kernel-modules-extra-6.8.0-31-generic"]),
+    ],
+)
+def test_a_kernel_that_lacks_modules_gets_the_package_that_has_them(
+    machine: Machine, lacking: int, distribution: str, extra: list[str]
+) -> None:
+    machine.program("modprobe", f"#!/bin/sh\nexit {lacking}\n")
+    family = "redhat" if distribution == "RedHat" else "debian"
+    played = machine.play(
+        [
+            {"ansible.builtin.include_vars": {"file": str(ROLES / "install" / "vars" / f"{family}.yml")}},
+            part("install", "install"),
+            {
+                "ansible.builtin.debug": {
+                    "msg": "extra {{ __install_wanted | select('search', '6.8.0') | join(' ') }}!"
+                }
+            },
+        ],
+        check=True,
+        install_for=["storage_node"],
+        install_kernel_modules=["nvmet"],
+        install_packages=False,
+        ansible_facts={"distribution": distribution, "os_family": family, "kernel": "6.8.0-31-generic"},
+        __install_version="none",
+        __install_environment={"stat": {"exists": True}},
+    )
+    assert played.says(f"extra {' '.join(extra)}!"), played.output
