@@ -1,5 +1,6 @@
 """The collection's roles, task file by task file, played by Ansible on this machine with a weft that only answers."""
 
+import hashlib
 import json
 import os
 import re
@@ -191,6 +192,8 @@ def test_weft_is_restarted_once_after_what_it_runs_by_has_changed(machine: Machi
         log.write_text("")
         played = machine.play(
             [part("storage_node", "service")],
+            install_directory=str(machine.folder),
+            __install_version="none",
             storage_node_addresses=["192.0.2.1"],
             storage_node_pools=[{"name": "fast", "volume_group": "vg0"}],
         )
@@ -410,6 +413,42 @@ def test_a_kernel_that_lacks_modules_gets_the_package_that_has_them(
         install_packages=False,
         ansible_facts={"distribution": distribution, "os_family": family, "kernel": "6.8.0-31-generic"},
         __install_version="none",
-        __install_environment={"stat": {"exists": True}},
+        __install_is_whole=True,
     )
     assert played.says(f"extra {' '.join(extra)}!"), played.output
+
+
+def installed(machine: Machine, **codes: int) -> Played:
+    """What the role would do about an environment whose weft ends with these exit codes, by its first argument."""
+    environment = machine.folder / VERSION / "bin"
+    environment.mkdir(parents=True, exist_ok=True)
+    (environment.parent / "complete").touch()
+    cases = "".join(f"{word.replace('_', '-')}) exit {code} ;; " for word, code in codes.items())
+    program = f"#!/bin/sh\ncase $1 in {cases}esac\n"
+    machine.program(f"{VERSION}/bin/weft", program)
+    return machine.play(
+        [part("install", "check"), part("install", "environment")],
+        check=True,
+        facts=True,
+        install_source="weft==0.1.0",
+        install_directory=str(machine.folder),
+    )
+
+
+VERSION = hashlib.sha256(b"weft==0.1.0").hexdigest()[:12]
+
+
+def test_a_version_that_does_not_know_the_database_is_refused_before_it_counts(machine: Machine) -> None:
+    refused = installed(machine, serve=10)
+    assert refused.changed == {"localhost": 0}
+    assert refused.failed == {"localhost": 1}
+    assert not refused.says("Have the command lead to this version")
+    assert installed(machine, serve=3).well
+
+
+def test_an_environment_that_does_not_run_any_more_is_made_anew(machine: Machine) -> None:
+    runs = installed(machine)
+    assert runs.well, runs.output
+    broken = installed(machine, __version=127)
+    assert broken.well, broken.output
+    assert broken.changed["localhost"] > runs.changed["localhost"]
