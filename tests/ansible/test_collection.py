@@ -79,7 +79,11 @@ def test_only_the_role_that_installs_knows_families_of_systems() -> None:
 @pytest.mark.parametrize("family", ["debian", "redhat"])
 def test_each_family_names_the_same_things(family: str) -> None:
     text = (COLLECTION / "roles" / "install" / "vars" / f"{family}.yml").read_text()
-    assert re.findall(r"^(\w+):", text, re.MULTILINE) == ["__install_python", "__install_packages"]
+    assert re.findall(r"^(\w+):", text, re.MULTILINE) == [
+        "__install_python",
+        "__install_packages",
+        "__install_kernel_packages",
+    ]
     assert re.findall(r"^  (\w+):", text, re.MULTILINE) == ["all", "storage_node", "host"]
 
 

@@ -4,6 +4,7 @@ import importlib.util
 import tomllib
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import msgspec
 import pytest
@@ -103,3 +104,78 @@ def test_weft_takes_the_configuration_that_the_role_writes() -> None:
     assert config.pools[0].over_commit == 3.0
     assert config.pools[1].capabilities == {"diskType": "NVMe"}
     assert config.api.listen == ("192.0.2.1:50040", "[2001:db8::1]:50040")
+
+
+NOBODY = {"nqn": "", "id": ""}
+UUIDS = [f"{digit * 8}-1111-4111-8111-111111111111" for digit in "12345"]
+
+
+def of(uuid: str) -> str:
+    return f"nqn.2014-08.org.nvmexpress:uuid:{uuid}"
+
+
+def test_what_a_package_has_made_becomes_an_identity_of_one_piece() -> None:
+    made = {"nqn": of(UUIDS[0]), "id": UUIDS[1]}
+    assert FILTERS["identity"](NOBODY, made, UUIDS[4]) == {"nqn": of(UUIDS[0]), "id": UUIDS[0]}
+
+
+def test_an_identity_is_random_only_where_there_is_none() -> None:
+    assert FILTERS["identity"](NOBODY, NOBODY, UUIDS[4]) == {"nqn": of(UUIDS[4]), "id": UUIDS[4]}
+
+
+def test_what_a_host_had_before_its_packages_is_kept() -> None:
+    made = {"nqn": of(UUIDS[0]), "id": UUIDS[1]}
+    both = {"nqn": of(UUIDS[2]), "id": UUIDS[3]}
+    assert FILTERS["identity"](both, both, UUIDS[4]) == both
+    only_nqn = {"nqn": of(UUIDS[2]), "id": ""}
+    assert FILTERS["identity"](only_nqn, {**made, **only_nqn}, UUIDS[4]) == {
+        "nqn": of(UUIDS[2]),
+        "id": UUIDS[2],
+    }
+    only_id = {"nqn": "", "id": UUIDS[3]}
+    assert FILTERS["identity"](only_id, made, UUIDS[4]) == {"nqn": of(UUIDS[3]), "id": UUIDS[3]}
+
+
+def test_an_nqn_that_a_person_gave_takes_the_id_that_there_is() -> None:
+    named = {"nqn": "nqn.2020-01.org.example:web1", "id": ""}
+    assert FILTERS["identity"](named, {**named, "id": UUIDS[1]}, UUIDS[4])["id"] == UUIDS[1]
+    assert FILTERS["identity"](named, named, UUIDS[4])["id"] == UUIDS[4]
+
+
+DISK = "/dev/disk/by-id/nvme-EXAMPLE-1"
+
+
+def test_pools_as_they_should_be_have_no_faults() -> None:
+    fast = {"name": "fast", "volume_group": "vg0", "devices": [DISK], "erase": [DISK], "over_commit": 3.0}
+    assert FILTERS["pool_faults"]([fast, {"name": "files", "kind": "file"}]) == []
+
+
+@pytest.mark.parametrize(
+    ("pools", "fault"),
+    [
+        ([], "there is no pool"),
+        ([{"name": "a", "volume_group": "v"}, {"name": "a", "kind": "file"}], "two pools are called a"),
+        ([{"name": "", "volume_group": "v"}], "it has no name"),
+        ([{"name": "a"}], "needs a volume_group"),
+        ([{"name": "a", "kind": "file", "devices": [DISK]}], "for pools of kind lvm"),
+        ([{"name": "a", "volume_group": "v", "over_commit": 0.5}], "over_commit is less than 1"),
+        (
+            [{"name": "a", "volume_group": "v", "erase": [DISK]}],
+            f"erase names {DISK}, which devices does not",
+        ),
+        (
+            [{"name": "a", "volume_group": "v", "devices": ["/dev/sdb"], "erase": ["/dev/sdb"]}],
+            "erase names /dev/sdb; it takes paths below /dev/disk/by-id",
+        ),
+        (
+            [
+                {"name": "a", "volume_group": "v", "devices": [DISK]},
+                {"name": "b", "volume_group": "w", "devices": [DISK]},
+            ],
+            f"{DISK} is named twice",
+        ),
+    ],
+)
+def test_what_pools_cannot_be_is_a_sentence(pools: list[dict[str, Any]], fault: str) -> None:
+    (found,) = FILTERS["pool_faults"](pools)
+    assert fault in found

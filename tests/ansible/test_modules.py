@@ -113,6 +113,28 @@ def test_wefts_own_sentence_comes_out_of_a_module(modules: Modules) -> None:
     assert "Traceback" not in refused["msg"]
 
 
+def test_a_volume_in_error_is_not_taken_for_one_that_is_there(modules: Modules, tmp_path: Path) -> None:
+    found = {"id": "1", "name": "data", "status": "error", "reason": "its file is gone", "size_bytes": GIB}
+    answers = tmp_path / "weft"
+    answers.write_text(f"#!/bin/sh\necho '{json.dumps([found])}'\n")
+    answers.chmod(0o755)
+    refused = modules("weft_volume", name="data", size_gib=1, executable=str(answers))
+    assert refused["failed"]
+    assert refused["msg"] == "Volume data is in error: its file is gone"
+    assert modules("weft_volume", check=True, name="data", state="absent", executable=str(answers))["changed"]
+
+
+def test_a_volume_that_is_not_there_is_detached_and_may_be_about_to_be_made(modules: Modules) -> None:
+    nowhere: dict[str, Any] = {"volume": "nowhere", "persist": False}
+    gone = modules("weft_attachment", **nowhere, state="detached")
+    assert (gone["failed"], gone["changed"], gone["path"]) == (False, False, "")
+    told = modules("weft_attachment", check=True, **nowhere)
+    assert (told["failed"], told["changed"]) == (False, True)
+    refused = modules("weft_attachment", **nowhere)
+    assert refused["failed"]
+    assert "nowhere" in refused["msg"]
+
+
 def test_a_machine_without_weft_says_so_and_passes_in_check_mode(modules: Modules) -> None:
     refused = modules("weft_volume", name="data", size_gib=1, executable="/nowhere/weft")
     assert refused["failed"]

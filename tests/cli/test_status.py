@@ -1,6 +1,8 @@
 """`weft status`, `weft serve --check`, `weft stop`, `weft target` and completion."""
 
 import json
+import sqlite3
+from contextlib import closing
 from typing import Any
 
 from click.shell_completion import BashComplete
@@ -53,6 +55,7 @@ def test_status_works_when_nothing_runs(cli: Cli) -> None:
     assert ran.exit_code == ExitCode.UNAVAILABLE
     assert ran.stdout.count("wrong: ") == 2
     assert json_of(cli)["daemon"]["running"] is False
+    assert json_of(cli)["daemon"]["error"] == "unavailable"
     assert json_of(cli)["volumes"] is None
 
 
@@ -68,6 +71,16 @@ def test_checking_refuses_a_directory_that_is_a_file(cli: Cli) -> None:
     ran = cli("serve", "--check")
     assert (ran.exit_code, ran.stdout) == (ExitCode.INVALID_VALUE, "")
     assert "data_dir" in ran.stderr
+
+
+def test_checking_refuses_the_database_of_a_newer_weft(cli: Cli) -> None:
+    data = cli.config.parent / "data"
+    data.mkdir()
+    with closing(sqlite3.connect(data / "weft.db")) as database:
+        database.execute("PRAGMA user_version = 1000")
+    ran = cli("serve", "--check")
+    assert (ran.exit_code, ran.stdout) == (ExitCode.DATA, "")
+    assert "schema version 1000" in ran.stderr
 
 
 def test_stopping_what_does_not_run_does_nothing(cli: Cli) -> None:

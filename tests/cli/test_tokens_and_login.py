@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -74,6 +75,18 @@ def test_a_host_logs_in_works_and_logs_out(machines: TwoMachines) -> None:
     assert machines.host.ok("logout").stdout == "logged out\n"
     assert machines.host("volume", "list").exit_code == ExitCode.UNAVAILABLE
     assert machines.host.ok("logout").stdout == "this machine was not logged in\n"
+
+
+def test_status_tells_that_a_token_opens_nothing_any_more(machines: TwoMachines) -> None:
+    token = machines.node.ok("token", "create", "web1", "-q").stdout.strip()
+    assert machines.login(token).exit_code == ExitCode.OK
+
+    def daemon() -> Any:
+        return json.loads(machines.host("status", "--json").stdout)["daemon"]
+
+    assert daemon()["running"]
+    machines.node.ok("token", "revoke", "web1", "--yes")
+    assert (daemon()["running"], daemon()["error"]) == (False, "not_permitted")
 
 
 def test_a_login_is_kept_for_its_user_alone_and_shows_no_token(machines: TwoMachines) -> None:

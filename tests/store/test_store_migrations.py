@@ -9,7 +9,7 @@ import pytest
 from weft.errors import DataError
 from weft.model import Claim
 from weft.ports import CLAIMS, Put
-from weft.store.sqlite import MIGRATIONS, SqliteStore
+from weft.store.sqlite import MIGRATIONS, SqliteStore, check_schema
 
 
 def add_labels(database: sqlite3.Connection) -> None:
@@ -54,6 +54,31 @@ def test_a_new_database_has_the_newest_version_and_needs_no_backup(tmp_path: Pat
     SqliteStore(tmp_path / "weft.db", migrations=[*MIGRATIONS, add_labels]).close()
     assert version_of(tmp_path / "weft.db") == len(MIGRATIONS) + 1
     assert [path.name for path in tmp_path.iterdir()] == ["weft.db"]
+
+
+def test_a_database_is_checked_without_being_changed(first_version: Path) -> None:
+    before = first_version.read_bytes()
+    check_schema(first_version, known=1)
+    check_schema(first_version, known=2)
+    with pytest.raises(DataError, match="has schema version 1 and this weft knows 0 at most"):
+        check_schema(first_version, known=0)
+    check_schema(first_version.with_name("none.db"))
+    assert first_version.read_bytes() == before
+    assert [each.name for each in first_version.parent.iterdir()] == ["weft.db"]
+
+
+def test_a_database_that_is_in_use_is_checked(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "weft.db", migrations=MIGRATIONS[:1])
+    with pytest.raises(DataError, match="has schema version 1"):
+        check_schema(tmp_path / "weft.db", known=0)
+    store.transact({}, [Put(CLAIMS, Claim(id="a", owner="b"))])
+    store.close()
+
+
+def test_a_damaged_database_is_an_error_of_the_check(tmp_path: Path) -> None:
+    (tmp_path / "weft.db").write_bytes(b"no database at all" * 100)
+    with pytest.raises(DataError, match="cannot be used"):
+        check_schema(tmp_path / "weft.db")
 
 
 def test_opening_a_database_of_the_same_version_makes_no_backup(first_version: Path) -> None:

@@ -1,5 +1,6 @@
 """The systemd units that weft installs: what they run, what they may write, and that systemd understands them."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -82,22 +83,56 @@ def test_the_program_is_the_one_of_this_environment() -> None:
     assert program().name == "weft"
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here")
-@pytest.mark.parametrize("name", ALL)
-def test_systemd_understands_each(name: str, tmp_path: Path) -> None:
-    program_of_all = tmp_path / "weft"
-    program_of_all.write_text("#!/bin/sh\n")
-    program_of_all.chmod(0o755)
-    file = tmp_path / name.replace("@.", "@eth0.")
-    text = text_of(name, configuration(), program_of_all)
-    # Neither the man pages nor the programs of a storage node are on every machine that runs the tests.
-    text = re.sub(r"^Documentation=.*\n", "", text, flags=re.MULTILINE)
-    file.write_text(re.sub(r"=(modprobe|rdma) ", "=/bin/true ", text))
+@pytest.mark.parametrize("name", ["weft-rxe@.service", "weft-siw@.service"])
+def test_a_soft_link_comes_before_and_goes_after_whatever_may_use_it(name: str) -> None:
+    ordered = re.search(r"^Before=(.*)$", text_of(name, configuration()), re.MULTILINE)
+    assert ordered is not None
+    # What attaches a volume comes after network-online.target, what is mounted from it after remote-fs-pre.target.
+    users = {"weft.service", "weft-detach.service", "network-online.target", "remote-fs-pre.target"}
+    assert users <= set(ordered[1].split())
+    assert "network-online.target" in text_of("weft-attach@.service", configuration())
+
+
+needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here")
+
+
+def verified(*files: Path) -> tuple[int, str]:
+    """The exit code and what systemd says of these units; it reads others from their directory too."""
     done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", file],
+        ["systemd-analyze", "verify", "--man=no", *files],
+        env={**os.environ, "SYSTEMD_UNIT_PATH": f"{files[0].parent}:"},
         capture_output=True,
         text=True,
         check=False,
         timeout=60,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    return done.returncode, done.stderr
+
+
+@needs_systemd
+def test_their_order_has_no_cycle(tmp_path: Path) -> None:
+    instances = {"weft-attach": "5fd8be8a-4b1a-4e9c-9fb8-4b9f3a2d7c11"}
+    files = []
+    for name in ALL:
+        before, at, after = name.partition("@")
+        file = tmp_path / (before + at + instances.get(before, "eth0") + after if at else name)
+        file.write_text(verifiable(name, tmp_path))
+        files.append(file)
+    assert verified(*files) == (0, "")
+
+
+@needs_systemd
+@pytest.mark.parametrize("name", ALL)
+def test_systemd_understands_each(name: str, tmp_path: Path) -> None:
+    file = tmp_path / name.replace("@.", "@eth0.")
+    file.write_text(verifiable(name, tmp_path))
+    assert verified(file) == (0, "")
+
+
+def verifiable(name: str, folder: Path) -> str:
+    """The unit, without what is not on every machine that runs the tests: man pages, the programs of a storage node."""
+    weft = folder / "weft"
+    weft.write_text("#!/bin/sh\n")
+    weft.chmod(0o755)
+    text = re.sub(r"^Documentation=.*\n", "", text_of(name, configuration(), weft), flags=re.MULTILINE)
+    return re.sub(r"=(modprobe|rdma) ", "=/bin/true ", text)

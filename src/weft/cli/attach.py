@@ -38,7 +38,8 @@ def attach(session: Session, *, volume: str, persist: bool, wait: float) -> None
     `weft volume write` copy its content.
 
     With --persist it is attached again at every boot, until `weft detach`. A file system on it is mounted after that
-    when its line in /etc/fstab has the options _netdev and x-systemd.requires=weft-attach@ID.service.
+    when its line in /etc/fstab has the options _netdev, x-systemd.requires=weft-attach@ID.service and, for a node that
+    comes up late, x-systemd.wanted-by=weft-attach@ID.service.
     """
     if persist:
         require_units()

@@ -13,6 +13,7 @@ from weft.cli.attach import attach_volume
 from weft.cli.commands import Group
 from weft.cli.session import Session
 from weft.cli.waiting import Deadline
+from weft.connectors.block_device import BlockDevice
 from weft.errors import NotFoundError, UnavailableError, WeftError
 from weft.model import VolumeId
 from weft.names import check_id
@@ -20,6 +21,7 @@ from weft.ports import AttachedVolume, Connector
 from weft.run import Daemon, start_daemon
 
 _PAUSE: Final = 2.0
+_UNMOUNT: Final = 30.0
 _POLL: Final = 0.1
 _AT_ONCE: Final = 8
 _NOWHERE: Final = Path("/dev/null")
@@ -84,9 +86,12 @@ def detach(session: Session, *, volume_id: str | None, within: float) -> None:
     """Flush and detach the volume of this ID, or all, without taking its attachment from the node.
 
     A volume in use is waited for, for something may be unmounting it. One whose node does not answer is given up.
+    Without an ID the machine goes down, and the network with it: what is still mounted from a volume is unmounted.
     """
     wanted = [each for each in _held(session.connector) if volume_id in {None, each.volume_id}]
-    failures = _for_each(wanted, partial(_detach_patiently, session.connector, Deadline.after(within)))
+    deadline = Deadline.after(within)
+    detach_one = partial(_detach_patiently, session.connector, deadline, unmount=volume_id is None)
+    failures = _for_each(wanted, detach_one)
     _report(session, wanted, failures, "detached")
 
 
@@ -107,7 +112,7 @@ def give_up(session: Session, *, within: float) -> None:
 
     What was written to such a volume and not flushed is lost. Volumes that answer are left alone.
     """
-    dead = _silent([each for each in _held(session.connector) if each.path.is_relative_to("/dev")], within)
+    dead = _silent([each for each in _held(session.connector) if _is_device(each)], within)
     failures = _for_each(dead, lambda each: session.connector.detach(each.connection, force=True))
     _report(session, dead, failures, "given up")
 
@@ -116,9 +121,13 @@ def _held(connector: Connector) -> list[AttachedVolume]:
     return [*connector.attached(), *connector.abandoned()]
 
 
-def _detach_patiently(connector: Connector, deadline: Deadline, volume: AttachedVolume) -> None:
+def _detach_patiently(
+    connector: Connector, deadline: Deadline, volume: AttachedVolume, *, unmount: bool
+) -> None:
     while True:
         try:
+            if unmount and _is_device(volume):
+                BlockDevice(name=volume.path.name, node=volume.path).unmount(_UNMOUNT)
             connector.detach(volume.connection)
         except (
             UnavailableError
@@ -131,6 +140,10 @@ def _detach_patiently(connector: Connector, deadline: Deadline, volume: Attached
             time.sleep(_PAUSE)
         else:
             return
+
+
+def _is_device(volume: AttachedVolume) -> bool:
+    return volume.path.is_relative_to("/dev")
 
 
 def _silent(volumes: Sequence[AttachedVolume], within: float) -> list[AttachedVolume]:

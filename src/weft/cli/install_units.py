@@ -45,7 +45,8 @@ def install_units(session: Session, *, parts: tuple[str, ...], directory: Path, 
     if not check:
         make_writable(session.config)
         install(wanted, directory)
-        if wanted and directory == SYSTEM_DIRECTORY and _SYSTEMD.is_dir():
+        # Also when none is written now: an earlier run may have been ended between writing and this.
+        if directory == SYSTEM_DIRECTORY and _SYSTEMD.is_dir():
             run(["systemctl", "daemon-reload"], timeout=_SECONDS)
     written = [each.name for each in wanted]
     verb = "would be written" if check else "written"

@@ -16,7 +16,7 @@ from weft.logs import configure_logging
 
 
 @click.command(cls=Command, examples=("weft serve", "weft serve --check --config weft.toml"))
-@click.option("--check", is_flag=True, help="Only check the configuration, and show what it means.")
+@click.option("--check", is_flag=True, help="Only check the configuration and the database's version.")
 @click.pass_obj
 def serve(session: Session, *, check: bool) -> None:
     """Run the control plane, in the foreground, until SIGTERM or Ctrl-C.
@@ -27,7 +27,10 @@ def serve(session: Session, *, check: bool) -> None:
     """
     config = session.config
     if check:
+        from weft.store.sqlite import check_schema  # noqa: PLC0415 -- not for help
+
         _check_directories(config)
+        check_schema(config.database)
         session.output.shape(_config_shape(config))
         return
     from weft.daemon import serve as serve_until_stopped  # noqa: PLC0415 -- everything there is; not for --check

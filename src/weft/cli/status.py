@@ -10,7 +10,7 @@ import click
 from weft import __version__
 from weft.cli.commands import Command
 from weft.cli.daemon_process import find_daemon
-from weft.cli.exits import ExitCode
+from weft.cli.exits import ExitCode, exit_code
 from weft.cli.session import Session
 from weft.cli.shapes import Shape, Value
 from weft.cli.sizes import format_size
@@ -173,7 +173,10 @@ def _shape(session: Session, findings: Findings, problems: list[str]) -> Shape:
 
 
 def _daemon_shape(session: Session, findings: Findings) -> Shape:
-    """url: where this machine was logged in to; socket and process are those of its own node."""
+    """url: where this machine was logged in to; socket and process are those of its own node.
+
+    error: the kind of what is in the way, as a command that fails of it tells it; not_permitted asks for a new login.
+    """
     where: dict[str, Value] = {
         "socket": str(session.config.api_socket),
         "listen": list(session.config.api.listen),
@@ -181,7 +184,8 @@ def _daemon_shape(session: Session, findings: Findings) -> Shape:
         "fingerprint": session.fingerprint,
     }
     if isinstance(findings.resources, WeftError):
-        return {"running": False, **where, "reason": str(findings.resources)}
+        error = exit_code(findings.resources).kind
+        return {"running": False, **where, "error": error, "reason": str(findings.resources)}
     process = find_daemon(session.config) if session.login is None else None
     return {"running": True, "pid": process.pid if process is not None else None, **where}
 

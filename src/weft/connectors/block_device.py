@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 import stat
 import time
 from collections.abc import Iterator
@@ -66,6 +67,30 @@ class BlockDevice:
         if code != 0:
             raise UnavailableError(f"{self.node} cannot be flushed: the target did not take what was written")
 
+    def unmount(self, timeout: float) -> None:
+        """Unmount whatever is mounted from the device or a partition of it, and have the kernel swap to it no more.
+
+        Done by processes, which are left behind where they wait for a dead target. Raises ConflictError when something
+        uses what is mounted, UnavailableError when one of them takes longer than timeout seconds.
+        """
+        parts = self._parts()
+        # The last mounted first: it may be below another, or upon it.
+        for point in reversed(list(self._mount_points(parts))):
+            self._end(["umount", point], f"the mount at {point}", timeout)
+        for node in self._swaps(parts):
+            self._end(["swapoff", node], "swap", timeout)
+
+    def _end(self, argv: list[str], use: str, timeout: float) -> None:
+        process = start_daemon(argv, log=Path(os.devnull))
+        code = process.wait(timeout)
+        if code is None:
+            process.kill()
+            raise UnavailableError(f"{self.node}: {argv[0]} of {use} took longer than {timeout:g} s")
+        if code != 0:
+            raise ConflictError(
+                f"{self.node} is in use by {use}, which {argv[0]} could not end: see what uses it"
+            )
+
     def _refuse_processes(self, claim: int) -> None:
         began = time.monotonic()
         while users := self._processes(claim):
@@ -81,7 +106,8 @@ class BlockDevice:
 
     def _lasting_users(self) -> list[str]:
         parts = self._parts()
-        return [*self._mounts(parts), *self._swaps(parts), *self._holders(parts)]
+        mounts = [f"the mount at {point}" for point in self._mount_points(parts)]
+        return [*mounts, *("swap" for _ in self._swaps(parts)), *self._holders(parts)]
 
     def _parts(self) -> dict[str, str]:
         """The device and its partitions: names by device numbers."""
@@ -92,19 +118,20 @@ class BlockDevice:
         ]
         return {_read(block / name / "dev").strip(): name for name in names}
 
-    def _mounts(self, parts: dict[str, str]) -> Iterator[str]:
+    def _mount_points(self, parts: dict[str, str]) -> Iterator[str]:
         for line in _read(self.root / "proc/self/mountinfo").splitlines():
             fields = line.split(" ")
             source = line.partition(" - ")[2].split(" ")[1:2]
             if fields[2] in parts or (
                 source and source[0] in self._nodes(parts)
             ):  # btrfs has numbers of its own
-                yield f"the mount at {fields[4]}"
+                yield _unescaped(fields[4])
 
     def _swaps(self, parts: dict[str, str]) -> Iterator[str]:
+        """Nodes of devices."""
         for line in _read(self.root / "proc/swaps").splitlines()[1:]:
-            if line.split()[0] in self._nodes(parts):
-                yield "swap"
+            if (node := line.split()[0]) in self._nodes(parts):
+                yield node
 
     def _holders(self, parts: dict[str, str]) -> Iterator[str]:
         for name in parts.values():
@@ -138,6 +165,11 @@ def _open_files(directory: str) -> Iterator[tuple[str, str]]:
         descriptor = f"{directory}/{name}"
         with contextlib.suppress(OSError):
             yield descriptor, os.readlink(descriptor)  # noqa: PTH115
+
+
+def _unescaped(point: str) -> str:
+    """As the kernel writes spaces and the like in /proc/self/mountinfo: in octal."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), point)
 
 
 def _number(descriptor: str) -> str | None:

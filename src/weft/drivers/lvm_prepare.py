@@ -16,6 +16,7 @@ from weft.model import Provisioning
 from weft.run import run
 
 _SECONDS = 300.0
+_PHYSICAL_VOLUME = "LVM2_member"
 _ROOM_FOR_METADATA = "95%FREE"
 """Of the volume group for a new thin pool; the rest lets its metadata grow and be repaired (lvmthin(7))."""
 
@@ -36,8 +37,8 @@ def prepare_pool(
     """Have the volume group of a pool on these devices, and its thin pool; what is there already stays as it is.
 
     Every device is looked at before the first is changed. Raises ConflictError, naming what was found, for a device
-    that is in use, belongs to another volume group, or holds something and is not in erase; InvalidValueError for
-    what is no block device or no LVM pool.
+    that is in use, is a physical volume already, or holds something and is not in erase; InvalidValueError for what is
+    no block device or no LVM pool.
     """
     if pool.kind is not PoolKind.LVM:
         raise InvalidValueError(
@@ -98,9 +99,16 @@ class _Preparation:
         return False
 
     def _must_be_erased(self, device: Path, erase: Collection[Path]) -> bool:
-        """Raises ConflictError for a device that is in use, or holds something and is not to be erased."""
+        """Raises ConflictError for a device that is in use or LVM's, or holds something and is not to be erased."""
         self._check_unused(device)
         held = self._held(device)
+        if (
+            _PHYSICAL_VOLUME in held
+        ):  # also one that LVM does not show, for its devices file or filter leaves it out
+            raise ConflictError(
+                f"{device} is a physical volume of LVM's, which weft never erases; see what it belongs to (pvs --devices"
+                f" {device}), and where that may be lost: vgreduce GROUP {device} && pvremove {device}"
+            )
         if held and device not in erase:
             raise ConflictError(
                 f"{device} holds {', '.join(held)}, which would be lost; where that is meant:"
@@ -124,13 +132,16 @@ class _Preparation:
             raise InvalidValueError("device", f"{device} cannot be opened: {error.strerror}") from error
 
     def _held(self, device: Path) -> list[str]:
-        """What is on a device by its signatures, and its partitions."""
-        found = self._json("wipefs", "--no-act", "--json", str(device))
-        kinds = [str(_dict(each).get("type")) for each in _list(found.get("signatures"))]
+        """What is on a device and its partitions by their signatures, and these partitions."""
         tree = self._json("lsblk", "--json", "--paths", "--output", "NAME,TYPE", str(device))
         parts = [str(each["name"]) for each in _nodes(tree.get("blockdevices")) if each.get("type") == "part"]
+        kinds = [kind for each in (str(device), *parts) for kind in self._signatures(each)]
         # One kind can have several signatures, as GPT has at both ends.
         return [*dict.fromkeys(kinds), *parts]
+
+    def _signatures(self, device: str) -> list[str]:
+        found = self._json("wipefs", "--no-act", "--json", device)
+        return [str(_dict(each).get("type")) for each in _list(found.get("signatures"))]
 
     def _have_thin_pool(self) -> bool:
         """Make the thin pool if it is not there; whether it was made."""

@@ -182,12 +182,7 @@ class SqliteStore:
             raise DataError(f"a row of {table.name} in {self._path} cannot be read: {error}") from error
 
     def _migrate(self, migrations: Sequence[Migration]) -> None:
-        version: int = self._database.execute("PRAGMA user_version").fetchone()[0]
-        if version > len(migrations):
-            raise DataError(
-                f"{self._path} has schema version {version} and this weft knows {len(migrations)} at most;"
-                " install the newer weft again or restore the backup that lies beside the file"
-            )
+        version = _known_version(self._database, self._path, len(migrations))
         if 0 < version < len(migrations):
             self._back_up(version)
         for target, migrate in enumerate(migrations[version:], start=version + 1):
@@ -243,6 +238,32 @@ class SqliteStore:
         if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
             return UnavailableError(f"{self._path} is locked by another process")
         return DataError(f"the database {self._path} cannot be used: {error}")
+
+
+def check_schema(path: Path, *, known: int = len(MIGRATIONS)) -> None:
+    """Raises DataError when this weft, which knows so many versions, could not open the database; changes nothing.
+
+    One that is not there yet can be opened.
+    """
+    if not path.exists():
+        return
+    # Without a log beside it nothing but the file counts, and SQLite is to leave no log there.
+    how = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)) as database:
+            _known_version(database, path, known)
+    except sqlite3.Error as error:
+        raise DataError(f"the database {path} cannot be used: {error}") from error
+
+
+def _known_version(database: sqlite3.Connection, path: Path, known: int) -> int:
+    version: int = database.execute("PRAGMA user_version").fetchone()[0]
+    if version > known:
+        raise DataError(
+            f"{path} has schema version {version} and this weft knows {known} at most;"
+            " install the newer weft again or restore the backup that lies beside the file"
+        )
+    return version
 
 
 def _make_private(path: Path) -> None:

@@ -25,6 +25,15 @@ def portals(addresses, interfaces, able, transports, port, rdma_port):  # noqa: 
     return found
 
 
+def identity(before, now, random):
+    """The host's NQN and id: what was there before the packages counts, and what these left is made of one piece."""
+    start = "nqn.2014-08.org.nvmexpress:uuid:"
+    old_id = before["id"].lower()
+    nqn = before["nqn"] or (start + old_id if old_id else now["nqn"]) or start + random
+    own_id = nqn[len(start) :].lower() if nqn.startswith(start) else now["id"].lower()
+    return {"nqn": nqn, "id": old_id or own_id or random}
+
+
 def pool_tables(pools):
     """The pools of storage_node_pools as tables of weft's configuration: without what is only for making them."""
     tables = []
@@ -39,6 +48,42 @@ def pool_tables(pools):
             }
         tables.append(dict(table, **(pool.get("settings") or {})))
     return tables
+
+
+def pool_faults(pools):
+    """What cannot be in storage_node_pools, each as a sentence; none of it takes a look at a machine."""
+    found = [] if pools else ["there is no pool"]
+    found += [f"two pools are called {name}" for name in _twice(pool.get("name") for pool in pools)]
+    found += [
+        f"{device} is named twice"
+        for device in _twice(device for pool in pools for device in pool.get("devices") or [])
+    ]
+    for pool in pools:
+        found += [f"pool {pool.get('name')}: {fault}" for fault in _faults_of(pool)]
+    return found
+
+
+def _faults_of(pool):
+    devices, erase = pool.get("devices") or [], pool.get("erase") or []
+    if not pool.get("name"):
+        yield "it has no name"
+    if pool.get("kind", "lvm") == "lvm" and not pool.get("volume_group"):
+        yield "a pool of kind lvm needs a volume_group"
+    if pool.get("kind", "lvm") != "lvm" and (devices or erase):
+        yield "devices and erase are for pools of kind lvm"
+    if float(pool.get("over_commit", 1)) < 1:
+        yield "over_commit is less than 1"
+    for device in erase:
+        if device not in devices:
+            yield f"erase names {device}, which devices does not"
+        # The permission stays in the variables, and a short name may lead to another disk after the next boot.
+        if not device.startswith("/dev/disk/by-"):
+            yield f"erase names {device}; it takes paths below /dev/disk/by-id or the like, which always lead to one disk"
+
+
+def _twice(values):
+    values = list(values)
+    return sorted({value for value in values if value and values.count(value) > 1})
 
 
 def toml(value):
@@ -95,4 +140,11 @@ class FilterModule:
     """Filters for the configuration of weft."""
 
     def filters(self):
-        return {"endpoints": endpoints, "pool_tables": pool_tables, "portals": portals, "toml": toml}
+        return {
+            "endpoints": endpoints,
+            "identity": identity,
+            "pool_faults": pool_faults,
+            "pool_tables": pool_tables,
+            "portals": portals,
+            "toml": toml,
+        }

@@ -15,6 +15,7 @@ ARGUMENTS = {
 }
 
 GIB = 1024**3
+_NOT_FOUND = 4
 
 
 class Weft:
@@ -31,7 +32,7 @@ class Weft:
         """What a command prints, decoded.
 
         stdin: what it reads, for secrets never stand on a command line. whatever_is_wrong: "weft status" also ends with
-        an error where something that it tells of is wrong.
+        an error where something that it tells of is wrong. or_none: None is the answer where weft knows no such thing.
         """
         command = [self._executable, *arguments, *self._options]
         try:
@@ -44,6 +45,8 @@ class Weft:
             self._module.fail_json(
                 msg=f"{self._executable} cannot be run: {error.strerror}. Install weft on this machine, or say by the option executable where it is."
             )
+        if code == _NOT_FOUND and more.get("or_none"):
+            return None
         if code != 0 and not (more.get("whatever_is_wrong") and output.strip()):
             self._module.fail_json(msg=_sentence(errors), exit_code=code, command=" ".join(arguments[:2]))
         try:

@@ -9,6 +9,7 @@ version_added: "0.1.0"
 description:
   - Has a volume be attached to the machine that the module works on, or not be attached.
   - The host is registered if it is not known yet.
+  - That the module has changed something never means that the volume is empty, for a volume with data is attached anew as well.
 options:
   volume:
     description:
@@ -18,7 +19,7 @@ options:
   state:
     description:
       - V(attached) gives the volume a path on this host. V(detached) flushes it and takes the path away; what uses it
-        must have ended.
+        must have ended. A volume that there is none of is not attached.
     type: str
     choices: [attached, detached]
     default: attached
@@ -26,6 +27,7 @@ options:
     description:
       - Whether it is attached at every boot, by a systemd unit of its own. Needs root, and the units that the role
         weft.storage.host installs.
+      - V(false) never takes such a unit away; detaching the volume does.
     type: bool
     default: true
   force:
@@ -59,10 +61,10 @@ EXAMPLES = r"""
     volume: data
   register: attached
 
-- name: Have a file system on it
-  ansible.builtin.command:
-    argv: [mkfs.ext4, "{{ attached.path }}"]
-  when: attached is changed
+- name: Have a file system on it, made only where there is none
+  community.general.filesystem:
+    dev: "{{ attached.path }}"
+    fstype: ext4
 
 - name: Detach it
   weft.storage.weft_attachment:
@@ -100,12 +102,15 @@ def is_persistent(volume_id):
 
 
 def find(weft, wanted):
-    """Of the volume: its id, its path here, and whether it is attached at every boot."""
+    """Of the volume: its id, its path here, and whether it is attached at every boot; all empty where there is none."""
     status = weft.ask("status", whatever_is_wrong=True)
     attached = {row["volume_id"]: row["path"] for row in status["attached"]}
     if wanted in attached:
         return {"volume_id": wanted, "path": attached[wanted], "persist": is_persistent(wanted)}
-    volume_id = weft.ask("volume", "show", wanted)["id"]
+    volume = weft.ask("volume", "show", wanted, or_none=True)
+    if volume is None:  # it may be made by a task before this one, of which check mode only tells
+        return {"volume_id": "", "path": "", "persist": False}
+    volume_id = volume["id"]
     return {
         "volume_id": volume_id,
         "path": attached.get(volume_id, ""),
@@ -115,8 +120,9 @@ def find(weft, wanted):
 
 def attach(module, weft, found):
     persist = ["--persist"] if module.params["persist"] else []
-    made = weft.ask("attach", found["volume_id"], "--wait", str(module.params["wait"]), *persist)
-    return {"volume_id": found["volume_id"], "path": made["path"], "persist": made["persistent"]}
+    volume = found["volume_id"] or module.params["volume"]
+    made = weft.ask("attach", volume, "--wait", str(module.params["wait"]), *persist)
+    return {"volume_id": made["volume_id"], "path": made["path"], "persist": made["persistent"]}
 
 
 def detach(module, weft, found):
@@ -125,8 +131,10 @@ def detach(module, weft, found):
 
 
 def answer(module, before, after, changed):
-    result = {"path": after["path"], "volume_id": after["volume_id"]}
-    if after["persist"]:
+    result = {"path": after["path"]}
+    if after["volume_id"]:
+        result["volume_id"] = after["volume_id"]
+    if after["persist"] and after["volume_id"]:
         result["unit"] = UNIT % after["volume_id"]
     shown = [{"attached": bool(state["path"]), "persist": state["persist"]} for state in (before, after)]
     module.exit_json(changed=changed, diff=difference(*shown), **result)

@@ -8,7 +8,7 @@ short_description: Make, grow and delete volumes of weft
 version_added: "0.1.0"
 description:
   - Has a volume of a name be there with at least a size, or not be there.
-  - A volume is grown, also while hosts use it, and never made smaller.
+  - A volume is grown, also while hosts use it, and never made smaller. One that is in error ends the module with its reason.
 options:
   name:
     description:
@@ -130,6 +130,12 @@ def have(module, weft, found):
     after = {"name": module.params["name"], "size_bytes": max(wanted, before.get("size_bytes", 0))}
     if not found:
         return make(module, weft), difference(before, after), True
+    if found["status"] == "error":
+        module.fail_json(
+            msg="Volume {} is in error: {}".format(
+                found["name"], found.get("reason") or "weft says no reason."
+            )
+        )
     if wanted > found["size_bytes"]:
         return grow(module, weft, found), difference(before, after), True
     return found, difference({}, {}), False
