@@ -14,8 +14,9 @@ from weft.cli.commands import Group
 from weft.cli.session import Session
 from weft.cli.waiting import Deadline
 from weft.connectors.block_device import BlockDevice
+from weft.connectors.unreachable import called_unreachable
 from weft.errors import NotFoundError, UnavailableError, WeftError
-from weft.model import VolumeId
+from weft.model import Transport, VolumeId
 from weft.names import check_id
 from weft.ports import AttachedVolume, Connector
 from weft.run import Daemon, start_daemon
@@ -113,8 +114,14 @@ def give_up(session: Session, *, within: float) -> None:
     What was written to such a volume and not flushed is lost. Volumes that answer are left alone.
     """
     dead = _silent([each for each in _held(session.connector) if _is_device(each)], within)
-    failures = _for_each(dead, lambda each: session.connector.detach(each.connection, force=True))
+    with called_unreachable(_rdma_addresses(dead)):
+        failures = _for_each(dead, lambda each: session.connector.detach(each.connection, force=True))
     _report(session, dead, failures, "given up")
+
+
+def _rdma_addresses(volumes: Sequence[AttachedVolume]) -> set[str]:
+    portals = [portal for each in volumes for portal in each.connection.portals]
+    return {each.address for each in portals if each.transport is Transport.RDMA}
 
 
 def _held(connector: Connector) -> list[AttachedVolume]:
