@@ -13,6 +13,7 @@ _TREES = ("src/weft", "tests", "pyproject.toml")
 _PACKAGES = (
     "pytest",
     "_pytest",
+    "py.py",
     "pluggy",
     "iniconfig",
     "packaging",
